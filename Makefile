@@ -1,0 +1,45 @@
+.PHONY: install demo proto lint test check
+.NOTPARALLEL:
+
+PYTHON ?= python3
+
+# The tools of the virtual environment, also for the programs that they start.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+install: .venv/.installed
+
+# `--group` needs pip 25.1; Debian keeps a part of `python3 -m venv` in python3-venv.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rafiki needs Python 3.11 or later: make PYTHON=python3.11 install")'
+	@echo "Installing into .venv (once; about a minute)"
+	@$(PYTHON) -m venv .venv || { echo "Is the package python3-venv installed?" >&2; exit 1; }
+	@.venv/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[all]' --group dev
+	@touch $@
+
+demo: .venv/.installed
+	@rafiki demo
+
+proto: .venv/.installed
+	rm -f client/rafiki/v1/*_pb2*
+	buf generate
+	for f in $$(grep -L '^class .*Stub' client/rafiki/v1/*_pb2_grpc.py); do rm $$f $${f}i; done
+
+lint: .venv/.installed
+	buf lint
+	buf format --diff --exit-code
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+
+test: .venv/.installed
+	pytest
+
+# The stubs must be fresh, none of them untracked, and the protos compatible with
+# those of the last tag, if there is one.
+check: .venv/.installed lint proto
+	git diff --exit-code -- client/rafiki/v1
+	! git ls-files --others --exclude-standard -- client/rafiki/v1 | grep .
+	if tag=$$(git describe --tags --abbrev=0 2>/dev/null); then buf breaking --against ".git#tag=$$tag"; fi
+	pytest -m 'not slow'
