@@ -1,0 +1,23 @@
+"""What model developers import."""
+
+import subprocess
+import sys
+
+import rafiki.model
+
+
+def test_every_public_name_of_the_sdk_is_listed_and_sorted() -> None:
+    modules = {"base", "failures", "image_classification", "knobs", "loading", "params", "serial"}
+    public = {name for name in vars(rafiki.model) if not name.startswith("_")}
+    assert public - modules - {"bench"} == set(rafiki.model.__all__)
+    assert len(set(rafiki.model.__all__)) == len(rafiki.model.__all__)
+
+
+def test_importing_the_sdk_loads_no_heavy_or_remote_package() -> None:
+    code = (
+        "import sys, rafiki.model, rafiki.model.bench, rafiki.model.loading;"
+        "heavy = ('grpc', 'google.protobuf', 'jax', 'PIL', 'ml_dtypes', 'rafiki.resources');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
