@@ -1,0 +1,90 @@
+"""The resources of the API as plain frozen dataclasses: what client, server and worker share.
+
+No messages, no rows: `rafiki.wire` turns these into messages and back, the server's store
+into rows.
+"""
+
+from rafiki.resources.enums import (
+    AdvisorKind,
+    Direction,
+    DrainReason,
+    EndReason,
+    LogLevel,
+    Platform,
+    StopReason,
+    StudyState,
+    TrainJobState,
+    TrialErrorKind,
+    TrialOrder,
+    TrialPhase,
+    TrialState,
+)
+from rafiki.resources.jobs import JSON, Budget, Dataset, Model, TrainJob
+from rafiki.resources.params import Checkpoint, Digest, Shard, Tensor
+from rafiki.resources.studies import (
+    AdvisorSettings,
+    ControlArm,
+    EnasOptions,
+    ScoreStats,
+    Study,
+    StudyPlan,
+    StudyRound,
+    StudySpec,
+)
+from rafiki.resources.trials import (
+    Archs,
+    Candidate,
+    Trial,
+    TrialCosts,
+    TrialError,
+    TrialLog,
+    TrialMetrics,
+    TrialOutcome,
+    TrialPlot,
+    TrialProgress,
+    TrialTimings,
+)
+
+__all__ = [
+    "JSON",
+    "AdvisorKind",
+    "AdvisorSettings",
+    "Archs",
+    "Budget",
+    "Candidate",
+    "Checkpoint",
+    "ControlArm",
+    "Dataset",
+    "Digest",
+    "Direction",
+    "DrainReason",
+    "EnasOptions",
+    "EndReason",
+    "LogLevel",
+    "Model",
+    "Platform",
+    "ScoreStats",
+    "Shard",
+    "StopReason",
+    "Study",
+    "StudyPlan",
+    "StudyRound",
+    "StudySpec",
+    "StudyState",
+    "Tensor",
+    "TrainJob",
+    "TrainJobState",
+    "Trial",
+    "TrialCosts",
+    "TrialError",
+    "TrialErrorKind",
+    "TrialLog",
+    "TrialMetrics",
+    "TrialOrder",
+    "TrialOutcome",
+    "TrialPhase",
+    "TrialPlot",
+    "TrialProgress",
+    "TrialState",
+    "TrialTimings",
+]
