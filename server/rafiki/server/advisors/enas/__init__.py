@@ -1,0 +1,1 @@
+"""ENAS: a controller learns which architectures do well on shared weights."""

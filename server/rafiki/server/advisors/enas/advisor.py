@@ -1,0 +1,50 @@
+"""ENAS: rounds on shared weights, then the final phases.
+
+A round is one SEARCH_TRAIN, whose checkpoint is the next weight version, and SEARCH_EVALs
+on that version, each batch of which is one step of the controller. Phases advance on
+trials that ended, never on trials proposed.
+"""
+
+from rafiki.resources import ControlArm, StudyPlan, StudyRound, TrialPhase
+from rafiki.server.advisors.enas import reports
+from rafiki.server.advisors.enas.decide import Decider
+from rafiki.server.advisors.enas.search import Search
+from rafiki.server.domain.advisor import (
+    Advisor,
+    AdvisorConfig,
+    AdvisorState,
+    Decision,
+    Event,
+    Situation,
+)
+
+
+class EnasAdvisor(Advisor):
+    """Joins what is seen (`Search`), decided (`Decider`) and shown (`reports`)."""
+
+    def __init__(self, config: AdvisorConfig) -> None:
+        self._search = Search(config)
+
+    def decide(self, situation: Situation) -> Decision:
+        return Decider(self._search, situation).decide()
+
+    def apply(self, event: Event) -> None:
+        self._search.apply(event)
+
+    def plan(self, elapsed_s: float) -> StudyPlan:
+        return reports.plan(self._search, elapsed_s)
+
+    def phase(self) -> TrialPhase:
+        return reports.phase(self._search)
+
+    def dump(self) -> AdvisorState:
+        return self._search.dump()
+
+    def load(self, state: AdvisorState) -> None:
+        self._search.load(state)
+
+    def rounds(self) -> tuple[StudyRound, ...]:
+        return tuple(self._search.rounds)
+
+    def control_arm(self) -> ControlArm | None:
+        return reports.control_arm(self._search)
