@@ -1,0 +1,1 @@
+"""The API: messages in, messages out; errors become statuses."""

@@ -1,0 +1,1 @@
+"""Use cases: one transaction each, opened here. Knows the domain and the store, no messages."""

@@ -1,0 +1,22 @@
+"""Rows of `blobs`: which blobs a resource names. Their bytes are in a `BlobStore`."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects.sqlite import insert
+
+from rafiki.resources import Digest
+from rafiki.server.store.tables import blobs
+
+_RECORD = insert(blobs).on_conflict_do_nothing()
+
+
+def record_blobs(connection: Connection, digests: Iterable[Digest], time: datetime) -> None:
+    """Records that a resource names these blobs, before the resource is added."""
+    rows = [
+        {"sha256": digest.sha256, "size_bytes": digest.size_bytes, "create_time": time}
+        for digest in dict.fromkeys(digests)
+    ]
+    if rows:
+        connection.execute(_RECORD, rows)
