@@ -10,10 +10,16 @@ from tests.e2e.processes import System
 from rafiki.model import write_images
 
 
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for compiled programs."""
+    return tmp_path_factory.mktemp("programs")
+
+
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path, programs: Path) -> Iterator[System]:
     """A running server without workers."""
-    system = System(tmp_path)
+    system = System(tmp_path, programs)
     try:
         system.start_server()
         yield system

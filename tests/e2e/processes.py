@@ -60,10 +60,14 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60) 
 
 
 class System:
-    """One server and some workers on a data folder of their own."""
+    """One server and some workers on a data folder of their own.
 
-    def __init__(self, folder: Path) -> None:
+    `programs` is a folder for compiled programs of servers, which tests share.
+    """
+
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
+        self.programs = programs
         self.address = "127.0.0.1:0"
         self.server: subprocess.Popen[str] | None = None
         self.workers: list[subprocess.Popen[str]] = []
@@ -76,7 +80,13 @@ class System:
             *("--listen", self.address, "--heartbeat-s", "0.5", "--lease-s", "3"),
         ]
         with (self.folder / "server.log").open("a") as log:
-            self.server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.server = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(self.programs)},
+            )
         assert self.server.stdout is not None
         ready, _, _ = select.select([self.server.stdout], [], [], 60)
         line = self.server.stdout.readline() if ready else ""

@@ -42,13 +42,13 @@ class Search(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
+def search(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Search:
     """One search with one worker, two rounds long."""
     folder = tmp_path_factory.mktemp("search")
     images = folder / "images.zip"
     random = np.random.default_rng(0)
     write_images(images, random.integers(0, 255, (16, 8, 8, 1), dtype=np.uint8), np.arange(16) % 2)
-    system = System(folder)
+    system = System(folder, programs)
     try:
         system.start_server()
         system.start_worker()

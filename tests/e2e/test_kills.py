@@ -79,13 +79,13 @@ def test_a_killed_child_costs_one_attempt(system: System, images: Path) -> None:
 
 @pytest.mark.parametrize("phase", [TrialPhase.SEARCH_TRAIN, TrialPhase.SEARCH_EVAL])
 def test_a_run_with_a_killed_server_equals_an_unbroken_one(
-    tmp_path: Path, images: Path, phase: TrialPhase
+    tmp_path: Path, images: Path, programs: Path, phase: TrialPhase
 ) -> None:
     runs = []
     for name in ("unbroken", "killed"):
         folder = tmp_path / name
         folder.mkdir()
-        system = System(folder)
+        system = System(folder, programs)
         try:
             system.start_server()
             system.start_worker()

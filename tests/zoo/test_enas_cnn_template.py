@@ -28,7 +28,7 @@ TINY = {
     "cells": 1,
     "channels": 2,
     "evaluation_batch_size": 8,
-    "weight_decay": 0.01,
+    "search_weight_decay": 0.01,
 }
 SEARCH = ("SHARE_PARAMS", "DOWNSCALE")
 

@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The advisors' small networks need no accelerator, and jax must not hold one. It reads
     # this when it is first imported, by a study that needs it.
     os.environ["JAX_PLATFORMS"] = "cpu"
+    # A server that is started again finds the controller's programs compiled.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.data_dir / "jax-cache"))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # What gRPC's core would print itself is reported by the server, in its own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from rafiki.server.app import CannotListen, ServerConfig, serve

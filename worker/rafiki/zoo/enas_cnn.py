@@ -3,6 +3,16 @@
 "Efficient Neural Architecture Search via Parameter Sharing" (arXiv 1802.03268), section 2.4
 and the authors' micro search code. A template is uploaded as one file, hence its length.
 
+Try it without a server (about a minute):
+
+    rafiki model test worker/rafiki/zoo/enas_cnn.py
+
+On scikit-learn's digits (1,150 training images of 8x8), one core: the search programs compile
+in 18 s; a minibatch of 32 trains in 13 ms and one of 64 is scored in 6 ms. After 30 rounds
+random architectures score 0.83 on average with shared weights, from 0.33 to 0.92. The network
+of one architecture is trained from scratch in 35 to 90 s, compilation included, the longer
+the more convolutions it has, and reaches a test accuracy of 0.98 to 0.99.
+
 Letters: B minibatch, H, W height and width, C channels, N = 5 nodes of a cell, S = N + 2
 states of a cell (its two inputs and its nodes), E = 2 N edges (operations) of a cell, L
 cells of a stage, R = 2 * 40 rows of weights per cell: every (node, side, earlier state) for
@@ -1152,6 +1162,7 @@ class Knobs:
     search_learning_rate: float
     restart_epochs: int
     weight_decay: float
+    search_weight_decay: float
     shift: int
     flip: bool
     share_params: bool
@@ -1181,7 +1192,7 @@ class EnasCnn(BaseModel):
             a cosine.
         search_learning_rate, restart_epochs: The same of a supernet, which restarts after so
             many rounds, then after twice as many, and so on.
-        weight_decay: Times each active parameter is added to its gradient.
+        weight_decay, search_weight_decay: Times a parameter is added to its gradient.
         shift: A training from scratch moves images by up to so many pixels.
         flip: Whether it mirrors half of them.
         share_params, early_stop, skip_train, quick_eval, downscale: The policies.
@@ -1225,10 +1236,11 @@ class EnasCnn(BaseModel):
             "evaluation_batch_size": FixedKnob(64),
             "epochs": FixedKnob(20),
             "early_stop_epochs": FixedKnob(1),
-            "learning_rate": FixedKnob(0.05),
+            "learning_rate": FixedKnob(0.1),
             "search_learning_rate": FixedKnob(0.2),
             "restart_epochs": FixedKnob(10),
-            "weight_decay": FixedKnob(1e-4),
+            "weight_decay": FixedKnob(1e-3),
+            "search_weight_decay": FixedKnob(1e-4),
             "shift": FixedKnob(1),
             "flip": FixedKnob(False),
             "share_params": PolicyKnob("SHARE_PARAMS"),
@@ -1338,7 +1350,7 @@ class EnasCnn(BaseModel):
         return inputs.shape(knobs.channels, cells)
 
     def _supernet(self, inputs: Inputs) -> Supernet:
-        return Supernet(inputs, self._shape(inputs), self._knobs.weight_decay)
+        return Supernet(inputs, self._shape(inputs), self._knobs.search_weight_decay)
 
     def _final_network(self, inputs: Inputs) -> FinalNetwork:
         return FinalNetwork(

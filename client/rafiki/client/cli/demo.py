@@ -17,8 +17,14 @@ def demo(
         Path, typer.Option(file_okay=False, help="Where the results are written.")
     ] = Path("demo"),
     time_s: Annotated[
-        float, typer.Option("--time-s", min=30, metavar="S", help="Budget of the search.")
-    ] = 180.0,
+        float,
+        typer.Option(
+            "--time-s",
+            min=30,
+            metavar="S",
+            help="Most time for the search, once costs are measured.",
+        ),
+    ] = 300.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 1,
 ) -> None:
     """Search a network for real images with ENAS, train it, and use it: about 4 minutes.

@@ -1,6 +1,7 @@
 """The course of the demo."""
 
 import importlib.util
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class DemoConfig:
     """
 
     folder: Path = Path("demo")
-    time_s: float = 180.0
+    time_s: float = 300.0
     trials: int = 700
     workers: int = 2
     seed: int = 1
@@ -105,7 +106,10 @@ class _Demo:
         self, client: Client, platform: LocalPlatform, digits: Digits
     ) -> tuple[Outcome, list[int]]:
         stop_jobs(client)
-        template = template_path()
+        source = template_path()
+        # A copy: what is used at the end is what was registered, also if the source changes.
+        template = self.config.folder / source.name
+        shutil.copyfile(source, template)
         self._step(f"A model template: {template.name}")
         try:
             model = register(
