@@ -1234,7 +1234,7 @@ class EnasCnn(BaseModel):
             "channels": FixedKnob(16),
             "batch_size": FixedKnob(32),
             "evaluation_batch_size": FixedKnob(64),
-            "epochs": FixedKnob(20),
+            "epochs": FixedKnob(30),
             "early_stop_epochs": FixedKnob(1),
             "learning_rate": FixedKnob(0.1),
             "search_learning_rate": FixedKnob(0.2),

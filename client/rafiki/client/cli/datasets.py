@@ -1,16 +1,19 @@
 """`rafiki dataset`: data sets."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from rafiki.client import names
 from rafiki.client.cli.options import DEFAULT_SERVER, JsonOption, ServerOption, connect
 from rafiki.client.cli.output import print_json, print_table, size_text, time_text
 from rafiki.client.client import Client
+from rafiki.model import load_images
 from rafiki.resources import Dataset
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: what models are trained and tested on.")
@@ -32,7 +35,7 @@ def create(
     as_json: JsonOption = False,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
-    """Upload a data set; bytes the server has already are not sent again.
+    """Check a data set, then upload it; bytes the server has already are not sent again.
 
     Example: `rafiki dataset create train.zip --name digits-train`
     """
@@ -79,8 +82,24 @@ def list_(
     )
 
 
+def check(file: Path, task: str) -> None:
+    """Raises InvalidDataset unless workers will be able to read the file.
+
+    The server takes data sets as bytes; a format it does not know is not checked here either.
+    """
+    if task == "IMAGE_CLASSIFICATION":
+        console = Console(stderr=True)
+        with console.status(f"checking {file.name}") if console.is_terminal else nullcontext():
+            load_images(str(file))
+
+
 def upload(client: Client, file: Path, task: str, name: str = "") -> Dataset:
-    """Uploads a file, with a progress bar on a terminal."""
+    """Uploads a file, with a progress bar on a terminal, once it is known to be in order.
+
+    Raises:
+        InvalidDataset: It is not what the task takes.
+    """
+    check(file, task)
     if not sys.stderr.isatty():
         return client.create_dataset(file, task=task, display_name=name)
     columns = (TextColumn(file.name), BarColumn(), DownloadColumn(), TransferSpeedColumn())

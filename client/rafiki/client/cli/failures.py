@@ -12,7 +12,7 @@ from rafiki.client.cli.output import print_error
 from rafiki.client.errors import RafikiError, ServerUnreachable
 from rafiki.client.local import PlatformError
 from rafiki.client.names import InvalidName
-from rafiki.model.knobs import InvalidKnobConfig
+from rafiki.model import InvalidDataset, InvalidKnobConfig
 from rafiki.wire.fields import InvalidField
 
 # Typer has its own copy of click from some release on; this is the base in either.
@@ -50,7 +50,7 @@ class RafikiGroup(TyperGroup):
                 f"{error.message}; start one with `rafiki up`, or name another with --server"
             )
             status = FAILED
-        except (RafikiError, PlatformError, CommandFailed, InvalidName) as error:
+        except (RafikiError, PlatformError, CommandFailed, InvalidName, InvalidDataset) as error:
             print_error(str(error))
             status = FAILED
         except (InvalidField, InvalidKnobConfig) as error:
