@@ -21,7 +21,9 @@ def test_rafiki_is_a_namespace_of_three_portions() -> None:
     assert {str(Path(path).parent.name) for path in rafiki.__path__} == set(PORTIONS)
 
 
-@pytest.mark.parametrize("name", ["rafiki.model", "rafiki.resources", "rafiki.client"])
+@pytest.mark.parametrize(
+    "name", ["rafiki.model", "rafiki.resources", "rafiki.client", "rafiki.supernet"]
+)
 def test_what_a_package_exports_exists(name: str) -> None:
     package = importlib.import_module(name)
     assert [n for n in package.__all__ if not hasattr(package, n)] == []

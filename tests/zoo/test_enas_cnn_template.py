@@ -13,8 +13,8 @@ import pytest
 
 from rafiki.model import Candidate, FixedKnob, PolicyKnob, Scalar, load_images, logger
 from rafiki.model.knobs import arch_knobs, arch_values
-from rafiki.zoo import enas_cnn
-from rafiki.zoo.enas_cnn import EnasCnn, Supernet
+from rafiki.supernet import Architecture, Supernet, load_data, minibatches
+from rafiki.zoo.enas_cnn import EnasCnn
 
 pytestmark = pytest.mark.slow
 
@@ -197,14 +197,12 @@ def test_minibatch_k_trains_candidate_k(trained: Trained, digits: Digits) -> Non
     model = train_on(digits[0], CANDIDATES[:3], trained.params)
     other = make_model(CANDIDATES[0], *SEARCH)
     other.load_parameters(trained.params)
-    supernet, data = cast(Supernet, other._network), enas_cnn.load_data(digits[0])
-    for step, indices in zip(range(3), enas_cnn.minibatches(600, 8, seed=4), strict=False):
+    supernet, data = cast(Supernet, other._network), load_data(digits[0])
+    for step, indices in zip(range(3), minibatches(600, 8, seed=4), strict=False):
         values = CANDIDATES[step]
         supernet.train_step(
-            enas_cnn.architecture(values["normal_cell"], values["reduction_cell"]),
-            enas_cnn.take_minibatch(
-                data.images, indices, supernet.inputs.mean, supernet.inputs.deviation
-            ),
+            Architecture.of(values["normal_cell"], values["reduction_cell"]),
+            supernet.inputs.minibatch(data.images, indices),
             data.labels[indices],
             model._search_rate(1 + step / 3),
         )

@@ -8,30 +8,32 @@ import numpy as np
 import pytest
 from jax import lax
 
-from rafiki.model.knobs import arch_knobs, arch_values
-from rafiki.zoo.enas_cnn import Architecture, EnasCnn, Inputs, Supernet, architecture
+from rafiki.model import KnobValue
+from rafiki.model.knobs import arch_values
+from rafiki.supernet import OPERATIONS, Architecture, Inputs, Supernet, cell_knob
 
 pytestmark = pytest.mark.slow
 
 BATCH, CHANNELS, CLASSES, WEIGHT_DECAY = 8, 2, 10, 0.01
 Cells = dict[str, list[object]]
 Tensors = dict[str, jax.Array]
+CELL = cell_knob([KnobValue(name) for name in OPERATIONS])
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((BATCH, 8, 8, 1)).astype(np.float32)
 LABELS = RNG.integers(CLASSES, size=BATCH).astype(np.int32)
 
 
 def random_cells(seed: int) -> Cells:
-    """The values of both arch knobs, drawn at random."""
+    """The values of both cells, drawn at random."""
     rng = np.random.default_rng(seed)
     return {
-        name: list(arch_values(knob, [int(rng.integers(len(item))) for item in knob.items]))
-        for name, knob in arch_knobs(EnasCnn.get_knob_config()).items()
+        name: list(arch_values(CELL, [int(rng.integers(len(item))) for item in CELL.items]))
+        for name in ("normal_cell", "reduction_cell")
     }
 
 
 def make_arch(cells: Cells) -> Architecture:
-    return architecture(cells["normal_cell"], cells["reduction_cell"])
+    return Architecture.of(cells["normal_cell"], cells["reduction_cell"])
 
 
 def make_supernet(seed: int = 0) -> Supernet:

@@ -1,0 +1,52 @@
+"""Batch norm by the statistics of the minibatch, with its derivative written out.
+
+Letters as in `rafiki.supernet`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+NORM_EPSILON = 1e-5
+
+
+@jax.custom_vjp
+def batch_norm(x: Array, scale: Array, offset: Array) -> tuple[Array, Array, Array]:
+    """Normalises x `[B, H, W, C]` by the statistics of the batch.
+
+    Returns:
+        The normalised x, the mean and the variance `[C]`; no gradient flows through the
+        latter two.
+    """
+    return _batch_norm_forward(x, scale, offset)[0]
+
+
+def _batch_norm_forward(
+    x: Array, scale: Array, offset: Array
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    mean = jnp.mean(x, (0, 1, 2))
+    centred = x - mean
+    variance = jnp.mean(jnp.square(centred), (0, 1, 2))
+    inverse = lax.rsqrt(variance + NORM_EPSILON)
+    return (centred * (inverse * scale) + offset, mean, variance), (x, mean, inverse, scale)
+
+
+def _batch_norm_backward(
+    saved: tuple[Array, ...], grads: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+    x, mean, inverse, scale = saved
+    grad = grads[0]
+    unit = (x - mean) * inverse
+    grad_offset = jnp.sum(grad, (0, 1, 2))
+    grad_scale = jnp.sum(grad * unit, (0, 1, 2))
+    count = x.size // x.shape[-1]
+    grad_x = (scale * inverse) * (grad - grad_offset / count - unit * (grad_scale / count))
+    return grad_x, grad_scale, grad_offset
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def scale_and_shift(x: Array, norm: Array) -> Array:
+    """Batch norm with `norm` `[2, C]`: scale and offset."""
+    return batch_norm(x, norm[0], norm[1])[0]
