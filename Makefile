@@ -34,7 +34,7 @@ lint: .venv/.installed
 	lint-imports
 
 test: .venv/.installed
-	pytest
+	pytest -n 2 --dist loadfile
 
 # The stubs must be fresh, none of them untracked, and the protos compatible with
 # those of the last tag, if there is one.
@@ -42,4 +42,4 @@ check: .venv/.installed lint proto
 	git diff --exit-code -- client/rafiki/v1
 	! git ls-files --others --exclude-standard -- client/rafiki/v1 | grep .
 	if tag=$$(git describe --tags --abbrev=0 2>/dev/null); then buf breaking --against ".git#tag=$$tag"; fi
-	pytest -m 'not slow'
+	pytest -n 2 --dist loadfile -m "not slow"

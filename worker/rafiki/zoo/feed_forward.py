@@ -12,6 +12,7 @@ Letters: B images of a minibatch, P = height x width x channels of an image.
 
 import itertools
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import ClassVar
 
 import jax
@@ -102,7 +103,9 @@ class FeedForward(BaseModel):
     """A perceptron whose width, depth, learning rate and batch size are tuned."""
 
     task = "IMAGE_CLASSIFICATION"
-    dependencies: ClassVar[Mapping[str, str]] = {"flax": "0.12.8", "optax": "0.2.8"}
+    dependencies: ClassVar[Mapping[str, str]] = {
+        name: version(name) for name in ("flax", "jax", "optax")
+    }
 
     @staticmethod
     def get_knob_config() -> KnobConfig:

@@ -161,7 +161,8 @@ class LocalPlatform:
             self.address = ready[1]
 
     def _start_worker(self, name: str) -> None:
-        data = self.config.data_dir / "workers" / name
+        # One folder: what one worker has fetched or compiled, the others find there.
+        data = self.config.data_dir / "workers"
         flags = ["--server", self.address, "--worker-id", name, "--data-dir", str(data)]
         flags += ["--cores", ",".join(map(str, self.cores[name]))] if self.cores[name] else []
         self._workers[name] = Program(
