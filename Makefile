@@ -13,8 +13,8 @@ install: .venv/.installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rafiki needs Python 3.11 or later: make PYTHON=python3.11 install")'
 	@echo "Installing into .venv (once; about a minute)"
 	@$(PYTHON) -m venv .venv || { echo "Is the package python3-venv installed?" >&2; exit 1; }
-	@.venv/bin/python -m pip install -q --upgrade 'pip>=25.1'
-	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[all]' --group dev
+	@.venv/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@.venv/bin/python -m pip install -qq -c constraints.txt -e '.[all]' --group dev
 	@touch $@
 
 demo: .venv/.installed
