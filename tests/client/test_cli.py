@@ -2,6 +2,7 @@
 
 import json
 import socket
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -229,3 +230,27 @@ def test_every_command_has_help_with_an_example(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert f"Example: rafiki {' '.join(command)}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("path,class\n../outside.png,0\n", "images.csv line 2"),
+        ("path,class\nmissing.png,0\n", "images.csv line 2"),
+        ("path,class\n", "images.csv"),
+        ("name,label\n", "images.csv"),
+    ],
+)
+def test_a_data_set_that_no_worker_could_read_is_not_uploaded(
+    rafiki: Rafiki, tmp_path: Path, table: str, told: str
+) -> None:
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.csv", table)
+    before = rafiki("dataset", "list", "--json").stdout
+
+    result = rafiki("dataset", "create", str(path), status=1)
+
+    assert "bad.zip" in result.stderr
+    assert told in result.stderr
+    assert rafiki("dataset", "list", "--json").stdout == before

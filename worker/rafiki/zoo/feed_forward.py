@@ -103,9 +103,7 @@ class FeedForward(BaseModel):
     """A perceptron whose width, depth, learning rate and batch size are tuned."""
 
     task = "IMAGE_CLASSIFICATION"
-    dependencies: ClassVar[Mapping[str, str]] = {
-        name: version(name) for name in ("flax", "jax", "optax")
-    }
+    dependencies: ClassVar[Mapping[str, str]] = {p: version(p) for p in ("flax", "jax", "optax")}
 
     @staticmethod
     def get_knob_config() -> KnobConfig:
