@@ -304,7 +304,7 @@ class StudyPlan(_message.Message):
     candidates_per_round: _builtins.int
     """Candidates scored in each round."""
     trials: _builtins.int
-    """Trials of all phases, done ones included."""
+    """Trials of every phase but PROBE, done ones included."""
     final_trains: _builtins.int
     """FINAL_TRAIN trials."""
     measured: _builtins.bool

@@ -76,8 +76,14 @@ def share_done(study: Study) -> float:
     """How much of the plan is done, in [0, 1], by trials; 1 once the study has ended."""
     if study.end_time is not None:
         return 1.0
-    done = study.completed_trials + study.errored_trials
+    done = planned_done(study) + study.errored_trials
     return min(done / study.plan.trials, 1.0) if study.plan.trials else 0.0
+
+
+def planned_done(study: Study) -> int:
+    """How many of the trials that a plan counts are done well: all but the PROBE."""
+    has_probe = bool(study.spec.model) and study.spec.advisor.kind is not AdvisorKind.FIXED
+    return max(0, study.completed_trials - has_probe)
 
 
 def rounds_text(plan: StudyPlan) -> str:

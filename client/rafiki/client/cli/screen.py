@@ -18,6 +18,7 @@ from rafiki.client.cli.plans import (
     count,
     end_text,
     plan_text,
+    planned_done,
     rounds_text,
     share_done,
     study_title,
@@ -78,7 +79,7 @@ def _study(progress: JobProgress, study: Study, latest: int) -> list[RenderableT
     facts.add_row("plan", plan_text(study))
     failed = f", {study.errored_trials} failed" if study.errored_trials else ""
     total = f" of {study.plan.trials}" if study.plan.trials else ""
-    facts.add_row("trials", f"{study.completed_trials}{total} done{failed}")
+    facts.add_row("trials", f"{planned_done(study)}{total} done{failed}")
     if study.control_arm is not None:
         facts.add_row("control", control_text(study.control_arm))
     if study.end_reason is not None:

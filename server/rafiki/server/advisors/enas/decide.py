@@ -101,10 +101,12 @@ class Decider:
             return self._propose_final_train(arm, index, arm is finals.control)
         if self.search.running:
             return Wait()
+        rounds = len(self.search.rounds)
         return Finish(
             reason=EndReason.SEARCH_COMPLETE,
-            message=f"{len(self.search.rounds)} rounds, then {len(finals.search.candidates)} "
-            f"finalists, of which {finals.search.count(TrialState.COMPLETED)} trained in full",
+            message=f"{rounds} round{'s' if rounds > 1 else ''}, "
+            f"then {len(finals.search.candidates)} finalists, "
+            f"of which {finals.search.count(TrialState.COMPLETED)} trained in full",
         )
 
     def _infeasible(self, cost: Estimate) -> Finish:
