@@ -7,11 +7,11 @@ Try it without a server (about a minute):
 
     rafiki model test worker/rafiki/zoo/enas_cnn.py
 
-On scikit-learn's digits (1,150 training images of 8x8), one core: the search programs compile
-in 18 s; a minibatch of 32 trains in 13 ms and one of 64 is scored in 6 ms. After 30 rounds
-random architectures score 0.83 on average with shared weights, from 0.33 to 0.92. The network
-of one architecture is trained from scratch in about a minute, compilation included, the longer
-the more convolutions it has, and reaches a test accuracy of about 0.98.
+On scikit-learn's digits (1,197 training images of 8x8), with two workers on a core each,
+`make demo` compiles, searches for 15 rounds and trains two networks from scratch in 2 to 4
+minutes. With `rafiki demo --seed` 1, 2 and 3 the network found had a test accuracy of 0.983,
+0.987 and 0.987. Its settings were chosen with these images at hand, those of the test part
+among them, so that such figures are a little optimistic.
 
 Letters as in `rafiki.supernet`.
 """

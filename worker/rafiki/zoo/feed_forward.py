@@ -4,8 +4,8 @@ Try it without a server:
 
     rafiki model test worker/rafiki/zoo/feed_forward.py
 
-On scikit-learn's digits (1,150 training images of 8x8) a training takes 3 s on one core,
-compilation included, and reaches an accuracy of 0.97 to 0.98 with sensible knobs.
+On scikit-learn's digits, as split by `make demo`, `rafiki job create --advisor RANDOM --trials 6`
+took 2 to 4 s per trial; validation accuracies were from 0.51 to 0.96.
 
 Letters: B images of a minibatch, P = height x width x channels of an image.
 """
