@@ -180,16 +180,20 @@ def test_what_is_wrong_is_told_in_a_few_lines(
         (["--time-hours", "-1"], 2, "above 0"),
         (["--time-hours", "nan"], 2, "above 0"),
         (["--trials", "2", "--advisor", "magic"], 2, "no advisor is called"),
-        (["--trials", "2", "--advisor-option", "speed=3"], 2, "no option is called"),
+        (["--trials", "2", "--advisor-option", "speed=3"], 2, "no advisor has an option speed"),
         (["--trials", "2", "--advisor-option", "final_trains=x"], 2, "is an integer"),
         (["--trials", "2", "--advisor-option", "final_trains"], 2, "is not key=value"),
         (
-            ["--trials", "2", "--advisor", "random", "--advisor-option", "final_trains=1"],
+            ["--trials", "2", "--advisor", "random", "--advisor-option", "hidden_size=1"],
             2,
-            "RANDOM",
+            "RANDOM has no option hidden_size",
+        ),
+        (
+            ["--trials", "2", "--advisor", "evolution", "--advisor-option", "sample_size=0"],
+            1,
+            "sample_size",
         ),
         (["--trials", "2", "--advisor", "ENAS"], 1, "ENAS"),
-        (["--trials", "2"], 1, "RANDOM"),
         (["--trials", "2", "--advisor", "random", "--seed", "-1"], 1, "seed"),
         (["--trials", "2", "--advisor", "random", "--test", "00000000"], 1, "datasets/00000000"),
         (["--trials", "2", "--advisor", "random", "--test", "no.zip"], 1, "neither a data set"),
@@ -219,7 +223,11 @@ COMMANDS = [
     *(["up"], ["demo"]),
     *(["model", name] for name in ("create", "list", "show", "test")),
     *(["dataset", name] for name in ("create", "list")),
-    *(["job", name] for name in ("create", "list", "show", "watch", "stop")),
+    *(
+        ["job", name]
+        for name in ("create", "list", "show", "watch", "plan", "health", "pause", "resume", "stop")
+    ),
+    *(["advisor", name] for name in ("list", "show")),
     *(["trial", name] for name in ("list", "show", "logs")),
     ["checkpoint", "download"],
 ]

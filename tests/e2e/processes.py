@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from rafiki.client import Client
 from rafiki.model.base import takes_candidates
 from rafiki.model.loading import find_model_class, load_class, pack_source
 from rafiki.resources import (
+    JSON,
     AdvisorSettings,
     Budget,
     EnasOptions,
@@ -25,10 +27,16 @@ from rafiki.resources import (
 PLANTED = Path(__file__).parent / "templates" / "planted.py"
 
 # Three rounds of a SEARCH_TRAIN, six batches of the controller and two of the control arm;
-# then two FINAL_EVALs and two FINAL_TRAINs.
+# then two FINAL_EVALs and two FINAL_TRAINs. Without shards: `test_shards` has them.
 SMALL_ENAS = AdvisorSettings(
     control_fraction=0.2,
-    enas=EnasOptions(candidates_per_batch=4, batches_per_round=6, final_evals=4, final_controls=1),
+    enas=EnasOptions(
+        candidates_per_batch=4,
+        batches_per_round=6,
+        train_shards=1,
+        final_evals=4,
+        final_controls=1,
+    ),
 )
 SMALL_BUDGET = Budget(model_trial_count=31)
 
@@ -127,6 +135,7 @@ class System:
         advisor: AdvisorSettings = SMALL_ENAS,
         budget: Budget = SMALL_BUDGET,
         seed: int = 1,
+        train_args: Mapping[str, JSON] = MappingProxyType({}),
     ) -> TrainJob:
         """Uploads a template and its data and starts a job."""
         model_class = load_class(template, find_model_class(template))
@@ -147,6 +156,7 @@ class System:
             train_dataset=dataset.name,
             validation_dataset=dataset.name,
             test_dataset=dataset.name,
+            train_args=train_args,
             seed=seed,
         )
         return client.create_train_job(job)[0]

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.e2e.processes import SMALL_BUDGET, System
+from tests.e2e.processes import SMALL_BUDGET, SMALL_ENAS, System
 
-from rafiki.resources import TrainJobState, Trial, TrialPhase, TrialState
+from rafiki.resources import Budget, EnasOptions, TrainJobState, Trial, TrialPhase, TrialState
+from rafiki.server.advisors.enas.rank import kendall_tau_b
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,40 @@ def test_every_evaluation_uses_the_weights_of_its_round(system: System, images: 
     for trial in of_phase(trials, TrialPhase.FINAL_TRAIN):
         assert trial.start_checkpoint == ""
     assert digests[1] != digests[2]
+
+
+def test_the_rank_correlation_is_that_of_the_scores_recorded(system: System, images: Path) -> None:
+    options = replace(SMALL_ENAS.enas or EnasOptions(), rank_trains=8)
+    system.start_worker("worker-1")
+    system.start_worker("worker-2")
+    with system.client() as client:
+        job = system.create_job(
+            client,
+            images,
+            advisor=replace(SMALL_ENAS, enas=options),
+            budget=Budget(model_trial_count=9 + 4 + 8),
+        )
+        job = system.wait_for_end(client, job.name)
+        trials = system.trials(client, job.name)
+        study = client.get_study(f"{job.name}/studies/1")
+        best = list(client.list_best_trials(study.name))
+
+    briefs = of_phase(trials, TrialPhase.TUNE)
+    assert {(trial.state, trial.control) for trial in briefs} == {(TrialState.COMPLETED, True)}
+    assert {trial.start_checkpoint for trial in briefs} == {""}
+    shared = {
+        tuple(candidate.archs["path"]): candidate.score or 0.0
+        for trial in of_phase(trials, TrialPhase.FINAL_EVAL)
+        for candidate in trial.candidates
+    }
+    alone = {tuple(t.candidates[0].archs["path"]): t.score or 0.0 for t in briefs}
+    assert study.control_arm is not None
+    assert study.control_arm.rank_count == len(alone) == 8
+    tau = kendall_tau_b([(shared[arch], score) for arch, score in alone.items()])
+    assert study.control_arm.rank_correlation == pytest.approx(tau)
+    # Both scores are mostly the share of positions that match the planted architecture.
+    assert tau is not None and tau > 0
+    assert [trial.phase for trial in best] == [TrialPhase.FINAL_TRAIN]
 
 
 def test_the_final_architecture_is_the_choice_of_the_search(system: System, images: Path) -> None:

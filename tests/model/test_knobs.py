@@ -56,6 +56,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "integer too large": (lambda: IntegerKnob(0, 2**63), "64 bits"),
     "integer log from 0": (lambda: IntegerKnob(0, 2, is_exp=True), "above 0"),
     "integer scale": (lambda: IntegerKnob(1, 2, is_exp="yes"), "is_exp"),  # type: ignore[arg-type]
+    "skips too few": (lambda: ArchKnob([[0, 1], [0, 1]], skips=[True]), "every position"),
+    "skip as number": (lambda: ArchKnob([[0, 1]], skips=[1]), "True or False"),  # type: ignore[list-item]
+    "skip of three": (lambda: ArchKnob([[0, 1, 2]], skips=[True]), "position 0 is a skip"),
+    "skip to a node": (lambda: ArchKnob([[0, NodeRef(1)]], skips=[True]), "two values"),
     "float from text": (lambda: FloatKnob("0", 1), "numbers"),  # type: ignore[arg-type]
     "float infinite": (lambda: FloatKnob(0, math.inf), "finite"),
     "float huge integer": (lambda: FloatKnob(0, 10**400), "64 bits"),

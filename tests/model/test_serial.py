@@ -40,7 +40,12 @@ def arch_knobs(draw: st.DrawFn, pool: list[KnobValue]) -> ArchKnob:
         st.lists(st.lists(choices, min_size=1, max_size=4, unique=True), min_size=1, max_size=5)
     )
     nodes = st.one_of(st.none(), st.integers(0, 999))
-    return ArchKnob(items, draw(st.lists(nodes, min_size=len(items), max_size=len(items))))
+    may_skip = [len(x) == 2 and not any(isinstance(c, NodeRef) for c in x) for x in items]
+    return ArchKnob(
+        items,
+        draw(st.lists(nodes, min_size=len(items), max_size=len(items))),
+        [may and draw(st.booleans()) for may in may_skip],
+    )
 
 
 @st.composite
@@ -71,7 +76,7 @@ def meaning(config: KnobConfig) -> list[object]:
         return (tokens[choice], type(choice.value), repr(choice.value))
 
     return [
-        (name, [[of_choice(c) for c in items] for items in knob.items], knob.nodes)
+        (name, [[of_choice(c) for c in items] for items in knob.items], knob.nodes, knob.skips)
         if isinstance(knob, ArchKnob)
         else (name, repr(knob))
         for name, knob in config.items()
@@ -128,6 +133,14 @@ def test_the_digest_is_the_same_in_every_release() -> None:
     assert config_digest(config) == (
         "2bc9810de1deae8f461a6def0ddf368767673b61140552268b17a90e4bbfb14a"
     )
+
+
+def test_a_config_without_skips_has_the_digest_it_had_before_there_were_any() -> None:
+    items: list[list[str | NodeRef]] = [["a", NodeRef(0)], ["no", "yes"]]
+    without = [{"op": ArchKnob(items, skips=skips)} for skips in (None, [False, False])]
+    assert "skip" not in json.dumps(config_to_json(without[1]))
+    assert config_digest(without[0]) == config_digest(without[1])
+    assert config_digest({"op": ArchKnob(items, skips=[False, True])}) != config_digest(without[0])
 
 
 def test_token_numbers_do_not_matter() -> None:
@@ -192,6 +205,18 @@ MALFORMED = {
     "one meaning twice": arch({"node_ref": 1}, {"node_ref": 1}),
     "node and token": arch({"node_ref": 1, "token": 0}),
     "node as bool": arch({"node_ref": True}),
+    "skip as number": knobs(
+        {
+            "name": "a",
+            "arch": [
+                {
+                    "node": None,
+                    "skip": 1,
+                    "choices": [{"token": t, "value": {"int": t}} for t in (0, 1)],
+                }
+            ],
+        }
+    ),
 }
 
 

@@ -50,7 +50,8 @@ class RunningServer:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._server = self._run(self._create(config, clock))
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
+        self.address = f"127.0.0.1:{self._server.port}"
+        self.channel = grpc.insecure_channel(self.address)
         self.jobs = jobs_pb2_grpc.JobServiceStub(self.channel)
         self.advisor = advisor_pb2_grpc.AdvisorServiceStub(self.channel)
 

@@ -28,15 +28,19 @@ from rafiki.model.knobs import (
 from rafiki.resources import (
     AdvisorKind,
     AdvisorSettings,
+    BayesOptOptions,
     Budget,
     Candidate,
     Checkpoint,
     ControlArm,
     Dataset,
     Digest,
+    EarlyStopping,
     EnasOptions,
+    EvolutionOptions,
     LogLevel,
     Model,
+    ReinforceOptions,
     ScoreStats,
     Shard,
     Study,
@@ -58,7 +62,18 @@ from rafiki.resources import (
     TrialTimings,
 )
 from rafiki.v1 import knobs_pb2, params_pb2
-from rafiki.wire import blobs, jobs, knobs, params, reports, structs, studies, times, trials
+from rafiki.wire import (
+    advisors,
+    blobs,
+    jobs,
+    knobs,
+    params,
+    reports,
+    structs,
+    studies,
+    times,
+    trials,
+)
 from rafiki.wire.fields import InvalidField
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -110,6 +125,7 @@ JOB = TrainJob(
     budget=Budget(time=timedelta(hours=1), gpu_count=1, model_trial_count=3),
     train_args={"epochs": 3, "rates": [0.5, None, {"x": True}]},
     create_time=NOW,
+    time_used=timedelta(minutes=2),
 )
 MODEL = Model(
     display_name="m",
@@ -137,6 +153,15 @@ ROUND = StudyRound(
     control=STATS,
     train_s=1.0,
 )
+
+SETTINGS = {
+    "settings of Bayesian optimisation": AdvisorSettings(
+        bayes_opt=BayesOptOptions(), early_stopping=EarlyStopping(), final_trains=1
+    ),
+    "settings of ENAS": AdvisorSettings(enas=EnasOptions(), control_fraction=0.1),
+    "settings of evolution": AdvisorSettings(evolution=EvolutionOptions()),
+    "settings of REINFORCE": AdvisorSettings(reinforce=ReinforceOptions()),
+}
 
 # A valid message of every kind, what reads it, and what writes it.
 READERS: dict[str, tuple[Message, Callable[..., object], Callable[..., object]]] = {
@@ -210,6 +235,14 @@ READERS: dict[str, tuple[Message, Callable[..., object], Callable[..., object]]]
     "study": (studies.study_to_proto(STUDY), studies.study_from_proto, studies.study_to_proto),
     "timestamp": (Timestamp(seconds=1), times.timestamp_from_proto, times.timestamp_to_proto),
     "trial": (trials.trial_to_proto(TRIAL), trials.trial_from_proto, trials.trial_to_proto),
+}
+READERS |= {
+    name: (
+        advisors.advisor_settings_to_proto(valid),
+        advisors.advisor_settings_from_proto,
+        advisors.advisor_settings_to_proto,
+    )
+    for name, valid in SETTINGS.items()
 }
 
 SCALARS: dict[int, st.SearchStrategy[object]] = {

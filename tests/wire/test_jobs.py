@@ -95,6 +95,7 @@ DATASET = Dataset(
         end_time=TIMES,
         workers=COUNTS,
         waiting_for=TEXTS,
+        time_used=st.none() | st.timedeltas(timedelta(0), timedelta(days=36_500)),
     )
 )
 def test_a_job_survives_the_round_trip(job: TrainJob) -> None:
@@ -135,6 +136,19 @@ def test_a_job_as_asked_for_maximizes_and_runs() -> None:
     )
 
 
+def test_a_clock_that_has_not_started_is_not_one_at_zero() -> None:
+    waiting = train_job_to_proto(JOB)
+    started = train_job_to_proto(dataclasses.replace(JOB, time_used=timedelta(0)))
+    assert train_job_from_proto(waiting).time_used is None
+    assert train_job_from_proto(started).time_used == timedelta(0)
+
+
+def test_a_paused_job_goes_on_some_time() -> None:
+    paused = dataclasses.replace(JOB, state=TrainJobState.PAUSED)
+    assert train_job_from_proto(train_job_to_proto(paused)).state is TrainJobState.PAUSED
+    assert not TrainJobState.PAUSED.is_end
+
+
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
@@ -161,6 +175,7 @@ def test_a_job_as_asked_for_maximizes_and_runs() -> None:
         ({"workers": -1}, "workers"),
         ({"app_version": -1}, "app_version"),
         ({"create_time": {"nanos": -1}}, "create_time"),
+        ({"time_used": {"seconds": -1}}, "time_used"),
     ],
 )
 def test_a_job_out_of_range_is_refused_by_path(fields: dict[str, object], path: str) -> None:

@@ -41,7 +41,12 @@ def arch_knobs(draw: st.DrawFn) -> ArchKnob:
     position = st.lists(choices, min_size=1, max_size=4, unique=True)
     items = draw(st.lists(position, min_size=1, max_size=4))
     node = st.none() | st.integers(0, 999)
-    return ArchKnob(items, draw(st.lists(node, min_size=len(items), max_size=len(items))))
+    may_skip = [len(x) == 2 and not any(isinstance(c, NodeRef) for c in x) for x in items]
+    return ArchKnob(
+        items,
+        draw(st.lists(node, min_size=len(items), max_size=len(items))),
+        [may and draw(st.booleans()) for may in may_skip],
+    )
 
 
 KNOBS: st.SearchStrategy[Knob] = st.one_of(
@@ -70,6 +75,13 @@ def test_a_config_survives_the_round_trip(config: dict[str, Knob]) -> None:
 def test_a_policy_knob_survives_the_round_trip(policy: Policy) -> None:
     config: dict[str, Knob] = {"switch": PolicyKnob(policy)}
     assert knob_config_from_proto(knob_config_to_proto(config)) == config
+
+
+def test_a_skip_of_more_than_two_choices_is_refused() -> None:
+    message = knob_config_to_proto({"a": ArchKnob([["x", "y", "z"]])})
+    message.knobs[0].spec.arch_knob.positions[0].skip = True
+    with pytest.raises(InvalidKnobConfig, match="position 0 is a skip"):
+        knob_config_from_proto(message)
 
 
 def test_a_shared_value_is_one_instance_again_across_knobs() -> None:

@@ -260,6 +260,28 @@ class Client:
 
         return walk(fetch)
 
+    def pause_train_job(self, name: str) -> TrainJob:
+        """Has a job assign nothing and its clock stand still; running trials finish.
+
+        A paused job stays as it is, also if the server is restarted.
+
+        Raises:
+            InvalidState: The job is stopping or has ended.
+        """
+        request = jobs_pb2.PauseTrainJobRequest(name=name)
+        response = self._transport.unary(self._jobs.PauseTrainJob, request)
+        return train_job_from_proto(response.train_job)
+
+    def resume_train_job(self, name: str) -> TrainJob:
+        """Goes on with a paused job; a running one stays as it is.
+
+        Raises:
+            InvalidState: The job is stopping or has ended.
+        """
+        request = jobs_pb2.ResumeTrainJobRequest(name=name)
+        response = self._transport.unary(self._jobs.ResumeTrainJob, request)
+        return train_job_from_proto(response.train_job)
+
     def stop_train_job(self, name: str) -> TrainJob:
         """Asks a job to stop; one that has ended stays as it is."""
         request = jobs_pb2.StopTrainJobRequest(name=name)

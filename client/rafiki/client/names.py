@@ -15,7 +15,7 @@ _ID = re.compile(r"[0-9a-f]{8}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _STUDY = re.compile(r"trainJobs/[0-9a-f]{8}/studies/[1-9][0-9]{0,8}")
 _TRIAL = re.compile(_STUDY.pattern + r"/trials/[1-9][0-9]{0,8}")
-_CHECKPOINT = re.compile(_STUDY.pattern + r"/checkpoints/[1-9][0-9]*-[1-9][0-9]*")
+_CHECKPOINT = re.compile(_STUDY.pattern + r"/checkpoints/[1-9][0-9]*-(0|[1-9][0-9]*)")
 
 
 class InvalidName(ValueError):

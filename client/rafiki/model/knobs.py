@@ -144,15 +144,20 @@ class ArchKnob:
         nodes: Per position, the node of the network it helps to build, or None. With
             nodes, a controller attends over their states when it chooses a `NodeRef`.
             Left out: no position builds a node.
+        skips: Per position, whether it decides on a skip connection: the second of its two
+            choices takes it. A controller can be given a share of them to take; those that
+            follow one another are of one layer. Left out: none does.
     """
 
     items: tuple[tuple[Choice, ...], ...]
     nodes: tuple[int | None, ...]
+    skips: tuple[bool, ...]
 
     def __init__(
         self,
         items: Sequence[Sequence[Scalar | Choice]],
         nodes: Sequence[int | None] | None = None,
+        skips: Sequence[bool] | None = None,
     ) -> None:
         if not _is_list(items) or not all(map(_is_list, items)):
             raise ValueError("an arch knob takes a list of positions, each a list of choices")
@@ -164,6 +169,9 @@ class ArchKnob:
         object.__setattr__(
             self, "nodes", tuple(nodes) if nodes is not None else (None,) * len(items)
         )
+        object.__setattr__(
+            self, "skips", tuple(skips) if skips is not None else (False,) * len(items)
+        )
         if not 1 <= len(self.items) <= MAX_POSITIONS:
             raise ValueError(f"an arch knob needs 1 to {MAX_POSITIONS} positions")
         if len(self.nodes) != len(self.items):
@@ -171,8 +179,11 @@ class ArchKnob:
         for node in self.nodes:
             if node is not None and (type(node) is not int or not 0 <= node < MAX_POSITIONS):
                 raise ValueError(f"a node is an integer in [0, {MAX_POSITIONS})")
-        for number, position in enumerate(self.items):
+        if len(self.skips) != len(self.items):
+            raise ValueError("an arch knob needs for every position whether it is a skip")
+        for number, (position, skip) in enumerate(zip(self.items, self.skips, strict=True)):
             _check_position(number, position)
+            _check_skip(number, position, skip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,3 +368,10 @@ def _check_position(number: int, position: tuple[Choice, ...]) -> None:
                 raise ValueError(f"position {number}: a node is in [0, {MAX_POSITIONS})")
         else:
             _check_scalar(choice.value)
+
+
+def _check_skip(number: int, position: tuple[Choice, ...], skip: bool) -> None:
+    if type(skip) is not bool:
+        raise ValueError(f"position {number} is a skip or not: True or False, not {skip!r}")
+    if skip and (len(position) != 2 or any(isinstance(choice, NodeRef) for choice in position)):
+        raise ValueError(f"position {number} is a skip: it needs two values, the second takes it")

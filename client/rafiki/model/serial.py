@@ -96,13 +96,21 @@ def _knob_to_json(knob: Knob, tokens: Mapping[KnobValue, int]) -> dict[str, Json
         case FloatKnob():
             return {"float": {"min": knob.min, "max": knob.max, "is_exp": knob.is_exp}}
         case ArchKnob():
-            positions: list[Json] = [
-                {"node": node, "choices": [_choice_to_json(choice, tokens) for choice in choices]}
-                for choices, node in zip(knob.items, knob.nodes, strict=True)
-            ]
-            return {"arch": positions}
+            positions = zip(knob.items, knob.nodes, knob.skips, strict=True)
+            return {"arch": [_position_to_json(*position, tokens) for position in positions]}
         case PolicyKnob():
             return {"policy": knob.policy.value}
+
+
+def _position_to_json(
+    choices: Sequence[Choice], node: int | None, skip: bool, tokens: Mapping[KnobValue, int]
+) -> dict[str, Json]:
+    written: dict[str, Json] = {
+        "node": node,
+        "choices": [_choice_to_json(choice, tokens) for choice in choices],
+    }
+    # Left out where it is not: digests of configs without skips are as they always were.
+    return written | {"skip": True} if skip else written
 
 
 def _choice_to_json(choice: Choice, tokens: Mapping[KnobValue, int]) -> dict[str, Json]:
@@ -138,12 +146,15 @@ def _read_float(data: object, name: str, _: dict[int, KnobValue]) -> Knob:
 def _read_arch(data: object, name: str, values: dict[int, KnobValue]) -> Knob:
     items: list[list[Choice]] = []
     nodes: list[int | None] = []
+    skips: list[bool] = []
     for number, position in enumerate(_items(data, name)):
-        fields = _fields(position, name, {"node", "choices"})
+        has_skip = isinstance(position, Mapping) and "skip" in position
+        fields = _fields(position, name, {"node", "choices"} | ({"skip"} if has_skip else set()))
+        skips.append(_of_type(fields.get("skip", False), bool, name, f"skip of {number}"))
         node = fields["node"]
         nodes.append(None if node is None else _of_type(node, int, name, f"node of {number}"))
         items.append([_choice(item, name, values) for item in _items(fields["choices"], name)])
-    return ArchKnob(items, nodes)
+    return ArchKnob(items, nodes, skips)
 
 
 def _read_policy(data: object, name: str, _: dict[int, KnobValue]) -> Knob:

@@ -4,10 +4,21 @@ No messages, no rows: `rafiki.wire` turns these into messages and back, the serv
 into rows.
 """
 
+from rafiki.resources.advisors import (
+    AdvisorSettings,
+    BayesOptOptions,
+    EarlyStopping,
+    EnasOptions,
+    EvolutionOptions,
+    ReinforceOptions,
+    enas_preset,
+)
 from rafiki.resources.enums import (
     AdvisorKind,
     Direction,
     DrainReason,
+    EarlyStoppingRule,
+    EnasPreset,
     EndReason,
     LogLevel,
     Platform,
@@ -22,9 +33,7 @@ from rafiki.resources.enums import (
 from rafiki.resources.jobs import JSON, Budget, Dataset, Model, TrainJob
 from rafiki.resources.params import Checkpoint, Digest, Shard, Tensor
 from rafiki.resources.studies import (
-    AdvisorSettings,
     ControlArm,
-    EnasOptions,
     ScoreStats,
     Study,
     StudyPlan,
@@ -50,6 +59,7 @@ __all__ = [
     "AdvisorKind",
     "AdvisorSettings",
     "Archs",
+    "BayesOptOptions",
     "Budget",
     "Candidate",
     "Checkpoint",
@@ -58,11 +68,16 @@ __all__ = [
     "Digest",
     "Direction",
     "DrainReason",
+    "EarlyStopping",
+    "EarlyStoppingRule",
     "EnasOptions",
+    "EnasPreset",
     "EndReason",
+    "EvolutionOptions",
     "LogLevel",
     "Model",
     "Platform",
+    "ReinforceOptions",
     "ScoreStats",
     "Shard",
     "StopReason",
@@ -87,4 +102,5 @@ __all__ = [
     "TrialProgress",
     "TrialState",
     "TrialTimings",
+    "enas_preset",
 ]

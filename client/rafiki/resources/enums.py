@@ -101,9 +101,10 @@ class EndReason(StrEnum):
 
 
 class TrainJobState(StrEnum):
-    """The life of a train job: RUNNING, perhaps STOPPING, then an end."""
+    """The life of a train job: RUNNING, perhaps PAUSED or STOPPING, then an end."""
 
     RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
     STOPPING = "STOPPING"
     SUCCEEDED = "SUCCEEDED"
     STOPPED = "STOPPED"
@@ -112,11 +113,11 @@ class TrainJobState(StrEnum):
     @property
     def is_end(self) -> bool:
         """Whether a job in this state never changes again."""
-        return self not in (TrainJobState.RUNNING, TrainJobState.STOPPING)
+        return self in (TrainJobState.SUCCEEDED, TrainJobState.STOPPED, TrainJobState.FAILED)
 
 
 class AdvisorKind(StrEnum):
-    """The search strategies. Only FIXED, RANDOM and ENAS run in this release."""
+    """The search strategies."""
 
     FIXED = "FIXED"
     RANDOM = "RANDOM"
@@ -125,6 +126,22 @@ class AdvisorKind(StrEnum):
     ENAS = "ENAS"
     EVOLUTION = "EVOLUTION"
     REINFORCE = "REINFORCE"
+
+
+class EarlyStoppingRule(StrEnum):
+    """The rules by which running trials are ended."""
+
+    MEDIAN = "MEDIAN"
+    ASHA = "ASHA"
+
+
+class EnasPreset(StrEnum):
+    """Where the constants of `EnasOptions` come from."""
+
+    DEFAULT = "DEFAULT"
+    PAPER_MICRO = "PAPER_MICRO"
+    PAPER_MACRO = "PAPER_MACRO"
+    PAPER_RNN = "PAPER_RNN"
 
 
 class TrialOrder(StrEnum):

@@ -47,6 +47,7 @@ class TrainJob:
     end_time: datetime | None = None
     workers: int = 0
     waiting_for: str = ""
+    time_used: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,37 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rafiki.model.knobs import KnobConfig
-from rafiki.resources.enums import AdvisorKind, EndReason, StudyState, TrialPhase
+from rafiki.resources.advisors import AdvisorSettings
+from rafiki.resources.enums import EndReason, StudyState, TrialPhase
 from rafiki.resources.trials import Candidate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnasOptions:
-    """Settings of ENAS with their defaults; see the message of the same name."""
-
-    candidates_per_batch: int = 10
-    batches_per_round: int = 30
-    final_evals: int = 10
-    final_trains: int = 1
-    final_controls: int = 0
-    controller_learning_rate: float = 0.0035
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_epsilon: float = 1e-8
-    entropy_weight: float = 1e-4
-    baseline_decay: float = 0.95
-    hidden_size: int = 64
-    tanh_constant: float = 2.5
-    temperature: float = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvisorSettings:
-    """How to search. `kind` None asks for the first scheme that fits the knobs."""
-
-    kind: AdvisorKind | None = None
-    control_fraction: float = 0.0
-    enas: EnasOptions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +59,10 @@ class ControlArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRound:
-    """A completed round: one weight version and the candidates scored on it."""
+    """A completed round: one weight version and the candidates scored on it.
+
+    Of REINFORCE: one update of the controller, with `checkpoint` "".
+    """
 
     study: str
     round: int

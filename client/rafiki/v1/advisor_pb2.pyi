@@ -754,7 +754,9 @@ class TrialCosts(_message.Message):
     """
     @_builtins.property
     def search_train(self) -> _duration_pb2.Duration:
-        """One SEARCH_TRAIN: a pass over the training data."""
+        """One SEARCH_TRAIN: a pass over the training data. Without a supernet: one TUNE
+        trial, where EARLY_STOP cuts it short.
+        """
 
     @_builtins.property
     def search_eval(self) -> _duration_pb2.Duration:

@@ -33,26 +33,34 @@ class _TrainJobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrainJo
     TRAIN_JOB_STATE_UNSPECIFIED: _TrainJobState.ValueType  # 0
     TRAIN_JOB_STATE_RUNNING: _TrainJobState.ValueType  # 1
     """Also while it waits for workers."""
-    TRAIN_JOB_STATE_STOPPING: _TrainJobState.ValueType  # 2
-    TRAIN_JOB_STATE_SUCCEEDED: _TrainJobState.ValueType  # 3
+    TRAIN_JOB_STATE_PAUSED: _TrainJobState.ValueType  # 2
+    """Nothing is assigned and the clock of the budget stands still; running trials
+    finish.
+    """
+    TRAIN_JOB_STATE_STOPPING: _TrainJobState.ValueType  # 3
+    TRAIN_JOB_STATE_SUCCEEDED: _TrainJobState.ValueType  # 4
     """Every study ended by itself, one at least with a deployable trial."""
-    TRAIN_JOB_STATE_STOPPED: _TrainJobState.ValueType  # 4
-    TRAIN_JOB_STATE_FAILED: _TrainJobState.ValueType  # 5
+    TRAIN_JOB_STATE_STOPPED: _TrainJobState.ValueType  # 5
+    TRAIN_JOB_STATE_FAILED: _TrainJobState.ValueType  # 6
     """Every study ended, all FAILED; see Study.end_reason."""
 
 class TrainJobState(_TrainJobState, metaclass=_TrainJobStateEnumTypeWrapper):
-    """The life of a job: RUNNING, perhaps STOPPING, then SUCCEEDED,
+    """The life of a job: RUNNING, perhaps PAUSED or STOPPING, then SUCCEEDED,
     STOPPED or FAILED for good.
     """
 
 TRAIN_JOB_STATE_UNSPECIFIED: TrainJobState.ValueType  # 0
 TRAIN_JOB_STATE_RUNNING: TrainJobState.ValueType  # 1
 """Also while it waits for workers."""
-TRAIN_JOB_STATE_STOPPING: TrainJobState.ValueType  # 2
-TRAIN_JOB_STATE_SUCCEEDED: TrainJobState.ValueType  # 3
+TRAIN_JOB_STATE_PAUSED: TrainJobState.ValueType  # 2
+"""Nothing is assigned and the clock of the budget stands still; running trials
+finish.
+"""
+TRAIN_JOB_STATE_STOPPING: TrainJobState.ValueType  # 3
+TRAIN_JOB_STATE_SUCCEEDED: TrainJobState.ValueType  # 4
 """Every study ended by itself, one at least with a deployable trial."""
-TRAIN_JOB_STATE_STOPPED: TrainJobState.ValueType  # 4
-TRAIN_JOB_STATE_FAILED: TrainJobState.ValueType  # 5
+TRAIN_JOB_STATE_STOPPED: TrainJobState.ValueType  # 5
+TRAIN_JOB_STATE_FAILED: TrainJobState.ValueType  # 6
 """Every study ended, all FAILED; see Study.end_reason."""
 Global___TrainJobState: _TypeAlias = TrainJobState  # noqa: Y015
 
@@ -110,6 +118,7 @@ class TrainJob(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    TIME_USED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. Format: `trainJobs/{train_job}`."""
     app: _builtins.str
@@ -161,6 +170,12 @@ class TrainJob(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """Set once the job has ended."""
 
+    @_builtins.property
+    def time_used(self) -> _duration_pb2.Duration:
+        """Used of Budget.time, without pauses. Unset before the first assignment after
+        PROBE.
+        """
+
     def __init__(
         self,
         *,
@@ -184,10 +199,11 @@ class TrainJob(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         workers: _builtins.int = ...,
         waiting_for: _builtins.str = ...,
+        time_used: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_goal_score", b"_goal_score", "_seed", b"_seed", "budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "goal_score", b"goal_score", "seed", b"seed", "train_args", b"train_args"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_goal_score", b"_goal_score", "_seed", b"_seed", "budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "goal_score", b"goal_score", "seed", b"seed", "time_used", b"time_used", "train_args", b"train_args"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goal_score", b"_goal_score", "_seed", b"_seed", "app", b"app", "app_version", b"app_version", "best_trial", b"best_trial", "budget", b"budget", "create_time", b"create_time", "direction", b"direction", "end_time", b"end_time", "goal_score", b"goal_score", "name", b"name", "owner", b"owner", "seed", b"seed", "state", b"state", "studies", b"studies", "task", b"task", "test_dataset", b"test_dataset", "train_args", b"train_args", "train_dataset", b"train_dataset", "validation_dataset", b"validation_dataset", "waiting_for", b"waiting_for", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goal_score", b"_goal_score", "_seed", b"_seed", "app", b"app", "app_version", b"app_version", "best_trial", b"best_trial", "budget", b"budget", "create_time", b"create_time", "direction", b"direction", "end_time", b"end_time", "goal_score", b"goal_score", "name", b"name", "owner", b"owner", "seed", b"seed", "state", b"state", "studies", b"studies", "task", b"task", "test_dataset", b"test_dataset", "time_used", b"time_used", "train_args", b"train_args", "train_dataset", b"train_dataset", "validation_dataset", b"validation_dataset", "waiting_for", b"waiting_for", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__goal_score: _TypeAlias = _typing.Literal["goal_score"]  # noqa: Y015
     _WhichOneofArgType__goal_score: _TypeAlias = _typing.Literal["_goal_score", b"_goal_score"]  # noqa: Y015
@@ -221,7 +237,7 @@ class Budget(_message.Message):
     """
     @_builtins.property
     def time(self) -> _duration_pb2.Duration:
-        """TIME_HOURS. From the first assignment after PROBE. Soft: once
+        """TIME_HOURS. From the first assignment after PROBE, without pauses. Soft: once
         it has passed no trial is assigned, and running ones finish within a grace the
         server sets. At most 36500 days. Unset or 0 means no limit.
         """
@@ -392,6 +408,86 @@ class ListTrainJobsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTrainJobsResponse: _TypeAlias = ListTrainJobsResponse  # noqa: Y015
+
+@_typing.final
+class PauseTrainJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Format: `trainJobs/{train_job}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseTrainJobRequest: _TypeAlias = PauseTrainJobRequest  # noqa: Y015
+
+@_typing.final
+class PauseTrainJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAIN_JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def train_job(self) -> Global___TrainJob: ...
+    def __init__(
+        self,
+        *,
+        train_job: Global___TrainJob | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["train_job", b"train_job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["train_job", b"train_job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseTrainJobResponse: _TypeAlias = PauseTrainJobResponse  # noqa: Y015
+
+@_typing.final
+class ResumeTrainJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Format: `trainJobs/{train_job}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTrainJobRequest: _TypeAlias = ResumeTrainJobRequest  # noqa: Y015
+
+@_typing.final
+class ResumeTrainJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAIN_JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def train_job(self) -> Global___TrainJob: ...
+    def __init__(
+        self,
+        *,
+        train_job: Global___TrainJob | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["train_job", b"train_job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["train_job", b"train_job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTrainJobResponse: _TypeAlias = ResumeTrainJobResponse  # noqa: Y015
 
 @_typing.final
 class StopTrainJobRequest(_message.Message):

@@ -54,6 +54,16 @@ class JobServiceStub:
                 request_serializer=rafiki_dot_v1_dot_jobs__pb2.ListTrainJobsRequest.SerializeToString,
                 response_deserializer=rafiki_dot_v1_dot_jobs__pb2.ListTrainJobsResponse.FromString,
                 _registered_method=True)
+        self.PauseTrainJob = channel.unary_unary(
+                '/rafiki.v1.JobService/PauseTrainJob',
+                request_serializer=rafiki_dot_v1_dot_jobs__pb2.PauseTrainJobRequest.SerializeToString,
+                response_deserializer=rafiki_dot_v1_dot_jobs__pb2.PauseTrainJobResponse.FromString,
+                _registered_method=True)
+        self.ResumeTrainJob = channel.unary_unary(
+                '/rafiki.v1.JobService/ResumeTrainJob',
+                request_serializer=rafiki_dot_v1_dot_jobs__pb2.ResumeTrainJobRequest.SerializeToString,
+                response_deserializer=rafiki_dot_v1_dot_jobs__pb2.ResumeTrainJobResponse.FromString,
+                _registered_method=True)
         self.StopTrainJob = channel.unary_unary(
                 '/rafiki.v1.JobService/StopTrainJob',
                 request_serializer=rafiki_dot_v1_dot_jobs__pb2.StopTrainJobRequest.SerializeToString,
@@ -138,6 +148,23 @@ class JobServiceServicer:
 
     def ListTrainJobs(self, request, context):
         """ListTrainJobs reads jobs, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseTrainJob(self, request, context):
+        """PauseTrainJob stops assigning trials and stops the clock of the budget;
+        running trials finish. Pausing a paused job changes nothing. Fails with
+        FAILED_PRECONDITION (INVALID_STATE) once the job is stopping or has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTrainJob(self, request, context):
+        """ResumeTrainJob undoes PauseTrainJob. Resuming a running job changes nothing.
+        Fails like PauseTrainJob.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,6 +272,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListTrainJobs,
                     request_deserializer=rafiki_dot_v1_dot_jobs__pb2.ListTrainJobsRequest.FromString,
                     response_serializer=rafiki_dot_v1_dot_jobs__pb2.ListTrainJobsResponse.SerializeToString,
+            ),
+            'PauseTrainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTrainJob,
+                    request_deserializer=rafiki_dot_v1_dot_jobs__pb2.PauseTrainJobRequest.FromString,
+                    response_serializer=rafiki_dot_v1_dot_jobs__pb2.PauseTrainJobResponse.SerializeToString,
+            ),
+            'ResumeTrainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTrainJob,
+                    request_deserializer=rafiki_dot_v1_dot_jobs__pb2.ResumeTrainJobRequest.FromString,
+                    response_serializer=rafiki_dot_v1_dot_jobs__pb2.ResumeTrainJobResponse.SerializeToString,
             ),
             'StopTrainJob': grpc.unary_unary_rpc_method_handler(
                     servicer.StopTrainJob,
@@ -388,6 +425,60 @@ class JobService:
             '/rafiki.v1.JobService/ListTrainJobs',
             rafiki_dot_v1_dot_jobs__pb2.ListTrainJobsRequest.SerializeToString,
             rafiki_dot_v1_dot_jobs__pb2.ListTrainJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTrainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rafiki.v1.JobService/PauseTrainJob',
+            rafiki_dot_v1_dot_jobs__pb2.PauseTrainJobRequest.SerializeToString,
+            rafiki_dot_v1_dot_jobs__pb2.PauseTrainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTrainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rafiki.v1.JobService/ResumeTrainJob',
+            rafiki_dot_v1_dot_jobs__pb2.ResumeTrainJobRequest.SerializeToString,
+            rafiki_dot_v1_dot_jobs__pb2.ResumeTrainJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,15 @@ class JobServiceStub:
     """GetTrainJob reads one job. Fails with NOT_FOUND."""
     ListTrainJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListTrainJobsRequest, _jobs_pb2.ListTrainJobsResponse]
     """ListTrainJobs reads jobs, newest first."""
+    PauseTrainJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.PauseTrainJobRequest, _jobs_pb2.PauseTrainJobResponse]
+    """PauseTrainJob stops assigning trials and stops the clock of the budget;
+    running trials finish. Pausing a paused job changes nothing. Fails with
+    FAILED_PRECONDITION (INVALID_STATE) once the job is stopping or has ended.
+    """
+    ResumeTrainJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ResumeTrainJobRequest, _jobs_pb2.ResumeTrainJobResponse]
+    """ResumeTrainJob undoes PauseTrainJob. Resuming a running job changes nothing.
+    Fails like PauseTrainJob.
+    """
     StopTrainJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.StopTrainJobRequest, _jobs_pb2.StopTrainJobResponse]
     """StopTrainJob asks a job to stop; running trials are told to stop and the
     job becomes STOPPED once their leases end. Stopping a job that has already
@@ -103,6 +112,15 @@ class JobServiceAsyncStub(JobServiceStub):
     """GetTrainJob reads one job. Fails with NOT_FOUND."""
     ListTrainJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListTrainJobsRequest, _jobs_pb2.ListTrainJobsResponse]  # type: ignore[assignment]
     """ListTrainJobs reads jobs, newest first."""
+    PauseTrainJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.PauseTrainJobRequest, _jobs_pb2.PauseTrainJobResponse]  # type: ignore[assignment]
+    """PauseTrainJob stops assigning trials and stops the clock of the budget;
+    running trials finish. Pausing a paused job changes nothing. Fails with
+    FAILED_PRECONDITION (INVALID_STATE) once the job is stopping or has ended.
+    """
+    ResumeTrainJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ResumeTrainJobRequest, _jobs_pb2.ResumeTrainJobResponse]  # type: ignore[assignment]
+    """ResumeTrainJob undoes PauseTrainJob. Resuming a running job changes nothing.
+    Fails like PauseTrainJob.
+    """
     StopTrainJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.StopTrainJobRequest, _jobs_pb2.StopTrainJobResponse]  # type: ignore[assignment]
     """StopTrainJob asks a job to stop; running trials are told to stop and the
     job becomes STOPPED once their leases end. Stopping a job that has already
@@ -173,6 +191,27 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ListTrainJobsResponse, _abc.Awaitable[_jobs_pb2.ListTrainJobsResponse]]:
         """ListTrainJobs reads jobs, newest first."""
+
+    @_abc_1.abstractmethod
+    def PauseTrainJob(
+        self,
+        request: _jobs_pb2.PauseTrainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.PauseTrainJobResponse, _abc.Awaitable[_jobs_pb2.PauseTrainJobResponse]]:
+        """PauseTrainJob stops assigning trials and stops the clock of the budget;
+        running trials finish. Pausing a paused job changes nothing. Fails with
+        FAILED_PRECONDITION (INVALID_STATE) once the job is stopping or has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeTrainJob(
+        self,
+        request: _jobs_pb2.ResumeTrainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ResumeTrainJobResponse, _abc.Awaitable[_jobs_pb2.ResumeTrainJobResponse]]:
+        """ResumeTrainJob undoes PauseTrainJob. Resuming a running job changes nothing.
+        Fails like PauseTrainJob.
+        """
 
     @_abc_1.abstractmethod
     def StopTrainJob(

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rafiki/v1/knobs.proto\x12\trafiki.v1\"3\n\nKnobConfig\x12%\n\x05knobs\x18\x01 \x03(\x0b\x32\x0f.rafiki.v1.KnobR\x05knobs\"C\n\x04Knob\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x13.rafiki.v1.KnobSpecR\x04spec\"\xf4\x02\n\x08KnobSpec\x12\x35\n\nfixed_knob\x18\x01 \x01(\x0b\x32\x14.rafiki.v1.FixedKnobH\x00R\tfixedKnob\x12G\n\x10\x63\x61tegorical_knob\x18\x02 \x01(\x0b\x32\x1a.rafiki.v1.CategoricalKnobH\x00R\x0f\x63\x61tegoricalKnob\x12;\n\x0cinteger_knob\x18\x03 \x01(\x0b\x32\x16.rafiki.v1.IntegerKnobH\x00R\x0bintegerKnob\x12\x35\n\nfloat_knob\x18\x04 \x01(\x0b\x32\x14.rafiki.v1.FloatKnobH\x00R\tfloatKnob\x12\x32\n\tarch_knob\x18\x05 \x01(\x0b\x32\x13.rafiki.v1.ArchKnobH\x00R\x08\x61rchKnob\x12\x38\n\x0bpolicy_knob\x18\x06 \x01(\x0b\x32\x15.rafiki.v1.PolicyKnobH\x00R\npolicyKnobB\x06\n\x04spec\"7\n\tFixedKnob\x12*\n\x05value\x18\x01 \x01(\x0b\x32\x14.rafiki.v1.KnobValueR\x05value\"?\n\x0f\x43\x61tegoricalKnob\x12,\n\x06values\x18\x01 \x03(\x0b\x32\x14.rafiki.v1.KnobValueR\x06values\"Y\n\x0bIntegerKnob\x12\x10\n\x03min\x18\x01 \x01(\x03R\x03min\x12\x10\n\x03max\x18\x02 \x01(\x03R\x03max\x12&\n\x05scale\x18\x03 \x01(\x0e\x32\x10.rafiki.v1.ScaleR\x05scale\"W\n\tFloatKnob\x12\x10\n\x03min\x18\x01 \x01(\x01R\x03min\x12\x10\n\x03max\x18\x02 \x01(\x01R\x03max\x12&\n\x05scale\x18\x03 \x01(\x0e\x32\x10.rafiki.v1.ScaleR\x05scale\"A\n\x08\x41rchKnob\x12\x35\n\tpositions\x18\x01 \x03(\x0b\x32\x17.rafiki.v1.ArchPositionR\tpositions\"a\n\x0c\x41rchPosition\x12/\n\x07\x63hoices\x18\x01 \x03(\x0b\x32\x15.rafiki.v1.ArchChoiceR\x07\x63hoices\x12\x17\n\x04node\x18\x02 \x01(\x05H\x00R\x04node\x88\x01\x01\x42\x07\n\x05_node\"x\n\nArchChoice\x12*\n\x05value\x18\x01 \x01(\x0b\x32\x14.rafiki.v1.KnobValueR\x05value\x12\x16\n\x05token\x18\x02 \x01(\x05H\x00R\x05token\x12\x1b\n\x08node_ref\x18\x03 \x01(\x05H\x00R\x07nodeRefB\t\n\x07meaning\"7\n\nPolicyKnob\x12)\n\x06policy\x18\x01 \x01(\x0e\x32\x11.rafiki.v1.PolicyR\x06policy\"\x9c\x01\n\tKnobValue\x12\x1d\n\tint_value\x18\x01 \x01(\x03H\x00R\x08intValue\x12!\n\x0b\x66loat_value\x18\x02 \x01(\x01H\x00R\nfloatValue\x12\x1f\n\nbool_value\x18\x03 \x01(\x08H\x00R\tboolValue\x12#\n\x0cstring_value\x18\x04 \x01(\tH\x00R\x0bstringValueB\x07\n\x05value\"%\n\tArchValue\x12\x18\n\x07\x63hoices\x18\x01 \x03(\x05R\x07\x63hoices*\x94\x01\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13POLICY_SHARE_PARAMS\x10\x01\x12\x15\n\x11POLICY_EARLY_STOP\x10\x02\x12\x15\n\x11POLICY_SKIP_TRAIN\x10\x03\x12\x15\n\x11POLICY_QUICK_EVAL\x10\x04\x12\x14\n\x10POLICY_DOWNSCALE\x10\x05*?\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_LINEAR\x10\x01\x12\r\n\tSCALE_LOG\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rafiki/v1/knobs.proto\x12\trafiki.v1\"3\n\nKnobConfig\x12%\n\x05knobs\x18\x01 \x03(\x0b\x32\x0f.rafiki.v1.KnobR\x05knobs\"C\n\x04Knob\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x13.rafiki.v1.KnobSpecR\x04spec\"\xf4\x02\n\x08KnobSpec\x12\x35\n\nfixed_knob\x18\x01 \x01(\x0b\x32\x14.rafiki.v1.FixedKnobH\x00R\tfixedKnob\x12G\n\x10\x63\x61tegorical_knob\x18\x02 \x01(\x0b\x32\x1a.rafiki.v1.CategoricalKnobH\x00R\x0f\x63\x61tegoricalKnob\x12;\n\x0cinteger_knob\x18\x03 \x01(\x0b\x32\x16.rafiki.v1.IntegerKnobH\x00R\x0bintegerKnob\x12\x35\n\nfloat_knob\x18\x04 \x01(\x0b\x32\x14.rafiki.v1.FloatKnobH\x00R\tfloatKnob\x12\x32\n\tarch_knob\x18\x05 \x01(\x0b\x32\x13.rafiki.v1.ArchKnobH\x00R\x08\x61rchKnob\x12\x38\n\x0bpolicy_knob\x18\x06 \x01(\x0b\x32\x15.rafiki.v1.PolicyKnobH\x00R\npolicyKnobB\x06\n\x04spec\"7\n\tFixedKnob\x12*\n\x05value\x18\x01 \x01(\x0b\x32\x14.rafiki.v1.KnobValueR\x05value\"?\n\x0f\x43\x61tegoricalKnob\x12,\n\x06values\x18\x01 \x03(\x0b\x32\x14.rafiki.v1.KnobValueR\x06values\"Y\n\x0bIntegerKnob\x12\x10\n\x03min\x18\x01 \x01(\x03R\x03min\x12\x10\n\x03max\x18\x02 \x01(\x03R\x03max\x12&\n\x05scale\x18\x03 \x01(\x0e\x32\x10.rafiki.v1.ScaleR\x05scale\"W\n\tFloatKnob\x12\x10\n\x03min\x18\x01 \x01(\x01R\x03min\x12\x10\n\x03max\x18\x02 \x01(\x01R\x03max\x12&\n\x05scale\x18\x03 \x01(\x0e\x32\x10.rafiki.v1.ScaleR\x05scale\"A\n\x08\x41rchKnob\x12\x35\n\tpositions\x18\x01 \x03(\x0b\x32\x17.rafiki.v1.ArchPositionR\tpositions\"u\n\x0c\x41rchPosition\x12/\n\x07\x63hoices\x18\x01 \x03(\x0b\x32\x15.rafiki.v1.ArchChoiceR\x07\x63hoices\x12\x17\n\x04node\x18\x02 \x01(\x05H\x00R\x04node\x88\x01\x01\x12\x12\n\x04skip\x18\x03 \x01(\x08R\x04skipB\x07\n\x05_node\"x\n\nArchChoice\x12*\n\x05value\x18\x01 \x01(\x0b\x32\x14.rafiki.v1.KnobValueR\x05value\x12\x16\n\x05token\x18\x02 \x01(\x05H\x00R\x05token\x12\x1b\n\x08node_ref\x18\x03 \x01(\x05H\x00R\x07nodeRefB\t\n\x07meaning\"7\n\nPolicyKnob\x12)\n\x06policy\x18\x01 \x01(\x0e\x32\x11.rafiki.v1.PolicyR\x06policy\"\x9c\x01\n\tKnobValue\x12\x1d\n\tint_value\x18\x01 \x01(\x03H\x00R\x08intValue\x12!\n\x0b\x66loat_value\x18\x02 \x01(\x01H\x00R\nfloatValue\x12\x1f\n\nbool_value\x18\x03 \x01(\x08H\x00R\tboolValue\x12#\n\x0cstring_value\x18\x04 \x01(\tH\x00R\x0bstringValueB\x07\n\x05value\"%\n\tArchValue\x12\x18\n\x07\x63hoices\x18\x01 \x03(\x05R\x07\x63hoices*\x94\x01\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13POLICY_SHARE_PARAMS\x10\x01\x12\x15\n\x11POLICY_EARLY_STOP\x10\x02\x12\x15\n\x11POLICY_SKIP_TRAIN\x10\x03\x12\x15\n\x11POLICY_QUICK_EVAL\x10\x04\x12\x14\n\x10POLICY_DOWNSCALE\x10\x05*?\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_LINEAR\x10\x01\x12\r\n\tSCALE_LOG\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rafiki.v1.knobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POLICY']._serialized_start=1379
-  _globals['_POLICY']._serialized_end=1527
-  _globals['_SCALE']._serialized_start=1529
-  _globals['_SCALE']._serialized_end=1592
+  _globals['_POLICY']._serialized_start=1399
+  _globals['_POLICY']._serialized_end=1547
+  _globals['_SCALE']._serialized_start=1549
+  _globals['_SCALE']._serialized_end=1612
   _globals['_KNOBCONFIG']._serialized_start=36
   _globals['_KNOBCONFIG']._serialized_end=87
   _globals['_KNOB']._serialized_start=89
@@ -52,13 +52,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARCHKNOB']._serialized_start=835
   _globals['_ARCHKNOB']._serialized_end=900
   _globals['_ARCHPOSITION']._serialized_start=902
-  _globals['_ARCHPOSITION']._serialized_end=999
-  _globals['_ARCHCHOICE']._serialized_start=1001
-  _globals['_ARCHCHOICE']._serialized_end=1121
-  _globals['_POLICYKNOB']._serialized_start=1123
-  _globals['_POLICYKNOB']._serialized_end=1178
-  _globals['_KNOBVALUE']._serialized_start=1181
-  _globals['_KNOBVALUE']._serialized_end=1337
-  _globals['_ARCHVALUE']._serialized_start=1339
-  _globals['_ARCHVALUE']._serialized_end=1376
+  _globals['_ARCHPOSITION']._serialized_end=1019
+  _globals['_ARCHCHOICE']._serialized_start=1021
+  _globals['_ARCHCHOICE']._serialized_end=1141
+  _globals['_POLICYKNOB']._serialized_start=1143
+  _globals['_POLICYKNOB']._serialized_end=1198
+  _globals['_KNOBVALUE']._serialized_start=1201
+  _globals['_KNOBVALUE']._serialized_end=1357
+  _globals['_ARCHVALUE']._serialized_start=1359
+  _globals['_ARCHVALUE']._serialized_end=1396
 # @@protoc_insertion_point(module_scope)

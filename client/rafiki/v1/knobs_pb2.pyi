@@ -306,9 +306,14 @@ class ArchPosition(_message.Message):
 
     CHOICES_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     node: _builtins.int
     """The node of the network that this position helps to build, from 0 up. Unset:
     none.
+    """
+    skip: _builtins.bool
+    """Whether the position decides on a skip connection: of its two choices, the second
+    takes it.
     """
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArchChoice]:
@@ -319,10 +324,11 @@ class ArchPosition(_message.Message):
         *,
         choices: _abc.Iterable[Global___ArchChoice] | None = ...,
         node: _builtins.int | None = ...,
+        skip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_node", b"_node", "node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_node", b"_node", "choices", b"choices", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_node", b"_node", "choices", b"choices", "node", b"node", "skip", b"skip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__node: _TypeAlias = _typing.Literal["node"]  # noqa: Y015
     _WhichOneofArgType__node: _TypeAlias = _typing.Literal["_node", b"_node"]  # noqa: Y015

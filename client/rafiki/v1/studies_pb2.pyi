@@ -157,6 +157,86 @@ knobs must be fixed.
 """
 Global___AdvisorKind: _TypeAlias = AdvisorKind  # noqa: Y015
 
+class _EarlyStoppingRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EarlyStoppingRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EarlyStoppingRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EARLY_STOPPING_RULE_UNSPECIFIED: _EarlyStoppingRule.ValueType  # 0
+    """As EARLY_STOPPING_RULE_MEDIAN."""
+    EARLY_STOPPING_RULE_MEDIAN: _EarlyStoppingRule.ValueType  # 1
+    """The trial's best score so far is worse than the median of the means so far of
+    all trials that have come as far (Golovin et al. 2017, Google Vizier, 3.2.2).
+    """
+    EARLY_STOPPING_RULE_ASHA: _EarlyStoppingRule.ValueType  # 2
+    """Asynchronous successive halving (Li et al. 2020)."""
+
+class EarlyStoppingRule(_EarlyStoppingRule, metaclass=_EarlyStoppingRuleEnumTypeWrapper):
+    """The rules by which trials are ended."""
+
+EARLY_STOPPING_RULE_UNSPECIFIED: EarlyStoppingRule.ValueType  # 0
+"""As EARLY_STOPPING_RULE_MEDIAN."""
+EARLY_STOPPING_RULE_MEDIAN: EarlyStoppingRule.ValueType  # 1
+"""The trial's best score so far is worse than the median of the means so far of
+all trials that have come as far (Golovin et al. 2017, Google Vizier, 3.2.2).
+"""
+EARLY_STOPPING_RULE_ASHA: EarlyStoppingRule.ValueType  # 2
+"""Asynchronous successive halving (Li et al. 2020)."""
+Global___EarlyStoppingRule: _TypeAlias = EarlyStoppingRule  # noqa: Y015
+
+class _EnasPreset:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EnasPresetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EnasPreset.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENAS_PRESET_UNSPECIFIED: _EnasPreset.ValueType  # 0
+    """As ENAS_PRESET_DEFAULT."""
+    ENAS_PRESET_DEFAULT: _EnasPreset.ValueType  # 1
+    """The defaults stated in EnasOptions."""
+    ENAS_PRESET_PAPER_MICRO: _EnasPreset.ValueType  # 2
+    """The authors' search of CNN cells: adam_beta1 0, adam_epsilon 1e-3, temperature
+    1, tanh_constant 1.1, op_logit_scale 0.4, baseline_decay 0.99 from 0.
+    """
+    ENAS_PRESET_PAPER_MACRO: _EnasPreset.ValueType  # 3
+    """The authors' search of whole CNNs: controller_learning_rate 0.001, adam_beta1
+    0, adam_epsilon 1e-3, temperature 1, tanh_constant 1.5, baseline_decay 0.99
+    from 0, skip_target 0.4, skip_weight 0.8, candidates_per_batch 20,
+    batches_per_round 50.
+    """
+    ENAS_PRESET_PAPER_RNN: _EnasPreset.ValueType  # 4
+    """The corrected search of RNN cells (enas_lm): controller_learning_rate 5e-5,
+    tanh_constant 2.25, baseline_decay 0.999 from 0, entropy_weight 1e-5,
+    batches_per_round 25.
+    """
+
+class EnasPreset(_EnasPreset, metaclass=_EnasPresetEnumTypeWrapper):
+    """Where the constants of EnasOptions come from. A constant not listed is that of
+    DEFAULT.
+    """
+
+ENAS_PRESET_UNSPECIFIED: EnasPreset.ValueType  # 0
+"""As ENAS_PRESET_DEFAULT."""
+ENAS_PRESET_DEFAULT: EnasPreset.ValueType  # 1
+"""The defaults stated in EnasOptions."""
+ENAS_PRESET_PAPER_MICRO: EnasPreset.ValueType  # 2
+"""The authors' search of CNN cells: adam_beta1 0, adam_epsilon 1e-3, temperature
+1, tanh_constant 1.1, op_logit_scale 0.4, baseline_decay 0.99 from 0.
+"""
+ENAS_PRESET_PAPER_MACRO: EnasPreset.ValueType  # 3
+"""The authors' search of whole CNNs: controller_learning_rate 0.001, adam_beta1
+0, adam_epsilon 1e-3, temperature 1, tanh_constant 1.5, baseline_decay 0.99
+from 0, skip_target 0.4, skip_weight 0.8, candidates_per_batch 20,
+batches_per_round 50.
+"""
+ENAS_PRESET_PAPER_RNN: EnasPreset.ValueType  # 4
+"""The corrected search of RNN cells (enas_lm): controller_learning_rate 5e-5,
+tanh_constant 2.25, baseline_decay 0.999 from 0, entropy_weight 1e-5,
+batches_per_round 25.
+"""
+Global___EnasPreset: _TypeAlias = EnasPreset  # noqa: Y015
+
 @_typing.final
 class StudySpec(_message.Message):
     """What a study searches, and how."""
@@ -384,7 +464,8 @@ Global___ControlArm: _TypeAlias = ControlArm  # noqa: Y015
 @_typing.final
 class StudyRound(_message.Message):
     """A completed round of a search on shared weights: one weight version and the
-    candidates scored on it.
+    candidates scored on it. Of REINFORCE: one update of its controller, without
+    weights.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -405,7 +486,7 @@ class StudyRound(_message.Message):
     round: _builtins.int
     """The weight version, from 1; see Trial.round."""
     checkpoint: _builtins.str
-    """Its weights, merged if there were shards.
+    """Its weights, merged if there were shards; empty for REINFORCE.
     Format: `trainJobs/{train_job}/studies/{study}/checkpoints/{checkpoint}`.
     """
     mean_reward: _builtins.float
@@ -501,10 +582,14 @@ class AdvisorSettings(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     CONTROL_FRACTION_FIELD_NUMBER: _builtins.int
+    BAYES_OPT_FIELD_NUMBER: _builtins.int
     ENAS_FIELD_NUMBER: _builtins.int
+    EVOLUTION_FIELD_NUMBER: _builtins.int
+    REINFORCE_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_FIELD_NUMBER: _builtins.int
+    FINAL_TRAINS_FIELD_NUMBER: _builtins.int
     kind: Global___AdvisorKind.ValueType
-    """Unspecified: the first that fits the knobs, in this order. This release has
-    FIXED, RANDOM and ENAS; where the order leads to another, name RANDOM.
+    """Unspecified: the first that fits the knobs, in this order.
 
     1. FIXED: only fixed and policy knobs.
     2. BAYES_OPT_PARAM_SHARING: no arch knobs, SHARE_PARAMS offered.
@@ -518,34 +603,233 @@ class AdvisorSettings(_message.Message):
     another.
     """
     control_fraction: _builtins.float
-    """Share of the draws given to the random control arm, in [0, 0.5]. Default 0."""
+    """Share of the draws given to the random control arm, in [0, 0.5]. Default 0.
+    FIXED and RANDOM have none.
+    """
+    final_trains: _builtins.int
+    """The best settings of the TUNE trials, trained again in full: FINAL_TRAIN
+    trials, without EARLY_STOP; 0 to 1000. Default 1 where EARLY_STOP is offered,
+    else 0. FIXED has none; ENAS has its own.
+    """
+    @_builtins.property
+    def bayes_opt(self) -> Global___BayesOptOptions:
+        """Of both BAYES_OPT kinds."""
+
     @_builtins.property
     def enas(self) -> Global___EnasOptions: ...
+    @_builtins.property
+    def evolution(self) -> Global___EvolutionOptions: ...
+    @_builtins.property
+    def reinforce(self) -> Global___ReinforceOptions: ...
+    @_builtins.property
+    def early_stopping(self) -> Global___EarlyStopping:
+        """Ends TUNE trials whose intermediate scores are behind. Unset: none is ended. For
+        RANDOM, both BAYES_OPT kinds and EVOLUTION.
+        """
+
     def __init__(
         self,
         *,
         kind: Global___AdvisorKind.ValueType = ...,
         control_fraction: _builtins.float | None = ...,
+        bayes_opt: Global___BayesOptOptions | None = ...,
         enas: Global___EnasOptions | None = ...,
+        evolution: Global___EvolutionOptions | None = ...,
+        reinforce: Global___ReinforceOptions | None = ...,
+        early_stopping: Global___EarlyStopping | None = ...,
+        final_trains: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_fraction", b"_control_fraction", "control_fraction", b"control_fraction", "enas", b"enas", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_fraction", b"_control_fraction", "_final_trains", b"_final_trains", "bayes_opt", b"bayes_opt", "control_fraction", b"control_fraction", "early_stopping", b"early_stopping", "enas", b"enas", "evolution", b"evolution", "final_trains", b"final_trains", "options", b"options", "reinforce", b"reinforce"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_fraction", b"_control_fraction", "control_fraction", b"control_fraction", "enas", b"enas", "kind", b"kind", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_fraction", b"_control_fraction", "_final_trains", b"_final_trains", "bayes_opt", b"bayes_opt", "control_fraction", b"control_fraction", "early_stopping", b"early_stopping", "enas", b"enas", "evolution", b"evolution", "final_trains", b"final_trains", "kind", b"kind", "options", b"options", "reinforce", b"reinforce"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_fraction: _TypeAlias = _typing.Literal["control_fraction"]  # noqa: Y015
     _WhichOneofArgType__control_fraction: _TypeAlias = _typing.Literal["_control_fraction", b"_control_fraction"]  # noqa: Y015
-    _WhichOneofReturnType_options: _TypeAlias = _typing.Literal["enas"]  # noqa: Y015
+    _WhichOneofReturnType__final_trains: _TypeAlias = _typing.Literal["final_trains"]  # noqa: Y015
+    _WhichOneofArgType__final_trains: _TypeAlias = _typing.Literal["_final_trains", b"_final_trains"]  # noqa: Y015
+    _WhichOneofReturnType_options: _TypeAlias = _typing.Literal["bayes_opt", "enas", "evolution", "reinforce"]  # noqa: Y015
     _WhichOneofArgType_options: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__control_fraction) -> _WhichOneofReturnType__control_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__final_trains) -> _WhichOneofReturnType__final_trains | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_options) -> _WhichOneofReturnType_options | None: ...
 
 Global___AdvisorSettings: _TypeAlias = AdvisorSettings  # noqa: Y015
 
 @_typing.final
+class EarlyStopping(_message.Message):
+    """When a running trial is behind; see TrialMetrics.score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    MIN_STEPS_FIELD_NUMBER: _builtins.int
+    MIN_TRIALS_FIELD_NUMBER: _builtins.int
+    REDUCTION_FACTOR_FIELD_NUMBER: _builtins.int
+    rule: Global___EarlyStoppingRule.ValueType
+    """Unspecified: MEDIAN."""
+    min_steps: _builtins.int
+    """No trial is ended before it has reported this many steps (TrialMetrics.step);
+    the first rung of ASHA. 1 to 1000000000. Default 1.
+    """
+    min_trials: _builtins.int
+    """MEDIAN: trials that must have reported a step before others are judged by it;
+    1 to 1000. Default 5.
+    """
+    reduction_factor: _builtins.float
+    """ASHA: rungs are at min_steps times the powers of this number, and the best of
+    a rung, one in so many, go on; above 1, at most 100. Default 3.
+    """
+    def __init__(
+        self,
+        *,
+        rule: Global___EarlyStoppingRule.ValueType = ...,
+        min_steps: _builtins.int | None = ...,
+        min_trials: _builtins.int | None = ...,
+        reduction_factor: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_steps", b"_min_steps", "_min_trials", b"_min_trials", "_reduction_factor", b"_reduction_factor", "min_steps", b"min_steps", "min_trials", b"min_trials", "reduction_factor", b"reduction_factor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_steps", b"_min_steps", "_min_trials", b"_min_trials", "_reduction_factor", b"_reduction_factor", "min_steps", b"min_steps", "min_trials", b"min_trials", "reduction_factor", b"reduction_factor", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_steps: _TypeAlias = _typing.Literal["min_steps"]  # noqa: Y015
+    _WhichOneofArgType__min_steps: _TypeAlias = _typing.Literal["_min_steps", b"_min_steps"]  # noqa: Y015
+    _WhichOneofReturnType__min_trials: _TypeAlias = _typing.Literal["min_trials"]  # noqa: Y015
+    _WhichOneofArgType__min_trials: _TypeAlias = _typing.Literal["_min_trials", b"_min_trials"]  # noqa: Y015
+    _WhichOneofReturnType__reduction_factor: _TypeAlias = _typing.Literal["reduction_factor"]  # noqa: Y015
+    _WhichOneofArgType__reduction_factor: _TypeAlias = _typing.Literal["_reduction_factor", b"_reduction_factor"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_steps) -> _WhichOneofReturnType__min_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_trials) -> _WhichOneofReturnType__min_trials | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reduction_factor) -> _WhichOneofReturnType__reduction_factor | None: ...
+
+Global___EarlyStopping: _TypeAlias = EarlyStopping  # noqa: Y015
+
+@_typing.final
+class BayesOptOptions(_message.Message):
+    """Settings of both BAYES_OPT kinds. An unset field takes the default stated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INITIAL_TRIALS_FIELD_NUMBER: _builtins.int
+    initial_trials: _builtins.int
+    """Random trials before the first modelled one; 1 to 1000. Default 10."""
+    def __init__(
+        self,
+        *,
+        initial_trials: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_initial_trials", b"_initial_trials", "initial_trials", b"initial_trials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_initial_trials", b"_initial_trials", "initial_trials", b"initial_trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__initial_trials: _TypeAlias = _typing.Literal["initial_trials"]  # noqa: Y015
+    _WhichOneofArgType__initial_trials: _TypeAlias = _typing.Literal["_initial_trials", b"_initial_trials"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_trials) -> _WhichOneofReturnType__initial_trials | None: ...
+
+Global___BayesOptOptions: _TypeAlias = BayesOptOptions  # noqa: Y015
+
+@_typing.final
+class EvolutionOptions(_message.Message):
+    """Settings of EVOLUTION (Real et al. 2019). An unset field takes the default stated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POPULATION_SIZE_FIELD_NUMBER: _builtins.int
+    SAMPLE_SIZE_FIELD_NUMBER: _builtins.int
+    population_size: _builtins.int
+    """The youngest trials kept; 2 to 10000. Default 50."""
+    sample_size: _builtins.int
+    """Members drawn to choose a parent, 1 to `population_size`. Default 10."""
+    def __init__(
+        self,
+        *,
+        population_size: _builtins.int | None = ...,
+        sample_size: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_population_size", b"_population_size", "_sample_size", b"_sample_size", "population_size", b"population_size", "sample_size", b"sample_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_population_size", b"_population_size", "_sample_size", b"_sample_size", "population_size", b"population_size", "sample_size", b"sample_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__population_size: _TypeAlias = _typing.Literal["population_size"]  # noqa: Y015
+    _WhichOneofArgType__population_size: _TypeAlias = _typing.Literal["_population_size", b"_population_size"]  # noqa: Y015
+    _WhichOneofReturnType__sample_size: _TypeAlias = _typing.Literal["sample_size"]  # noqa: Y015
+    _WhichOneofArgType__sample_size: _TypeAlias = _typing.Literal["_sample_size", b"_sample_size"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__population_size) -> _WhichOneofReturnType__population_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_size) -> _WhichOneofReturnType__sample_size | None: ...
+
+Global___EvolutionOptions: _TypeAlias = EvolutionOptions  # noqa: Y015
+
+@_typing.final
+class ReinforceOptions(_message.Message):
+    """Settings of REINFORCE. An unset field takes the default stated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    CONTROLLER_LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    ENTROPY_WEIGHT_FIELD_NUMBER: _builtins.int
+    BASELINE_DECAY_FIELD_NUMBER: _builtins.int
+    TANH_CONSTANT_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    batch_size: _builtins.int
+    """Trials per update of the controller; 1 to 1000. Default 10."""
+    controller_learning_rate: _builtins.float
+    """As in EnasOptions, with the same defaults."""
+    entropy_weight: _builtins.float
+    baseline_decay: _builtins.float
+    tanh_constant: _builtins.float
+    temperature: _builtins.float
+    def __init__(
+        self,
+        *,
+        batch_size: _builtins.int | None = ...,
+        controller_learning_rate: _builtins.float | None = ...,
+        entropy_weight: _builtins.float | None = ...,
+        baseline_decay: _builtins.float | None = ...,
+        tanh_constant: _builtins.float | None = ...,
+        temperature: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_decay", b"_baseline_decay", "_batch_size", b"_batch_size", "_controller_learning_rate", b"_controller_learning_rate", "_entropy_weight", b"_entropy_weight", "_tanh_constant", b"_tanh_constant", "_temperature", b"_temperature", "baseline_decay", b"baseline_decay", "batch_size", b"batch_size", "controller_learning_rate", b"controller_learning_rate", "entropy_weight", b"entropy_weight", "tanh_constant", b"tanh_constant", "temperature", b"temperature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_decay", b"_baseline_decay", "_batch_size", b"_batch_size", "_controller_learning_rate", b"_controller_learning_rate", "_entropy_weight", b"_entropy_weight", "_tanh_constant", b"_tanh_constant", "_temperature", b"_temperature", "baseline_decay", b"baseline_decay", "batch_size", b"batch_size", "controller_learning_rate", b"controller_learning_rate", "entropy_weight", b"entropy_weight", "tanh_constant", b"tanh_constant", "temperature", b"temperature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__baseline_decay: _TypeAlias = _typing.Literal["baseline_decay"]  # noqa: Y015
+    _WhichOneofArgType__baseline_decay: _TypeAlias = _typing.Literal["_baseline_decay", b"_baseline_decay"]  # noqa: Y015
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__controller_learning_rate: _TypeAlias = _typing.Literal["controller_learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__controller_learning_rate: _TypeAlias = _typing.Literal["_controller_learning_rate", b"_controller_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__entropy_weight: _TypeAlias = _typing.Literal["entropy_weight"]  # noqa: Y015
+    _WhichOneofArgType__entropy_weight: _TypeAlias = _typing.Literal["_entropy_weight", b"_entropy_weight"]  # noqa: Y015
+    _WhichOneofReturnType__tanh_constant: _TypeAlias = _typing.Literal["tanh_constant"]  # noqa: Y015
+    _WhichOneofArgType__tanh_constant: _TypeAlias = _typing.Literal["_tanh_constant", b"_tanh_constant"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_decay) -> _WhichOneofReturnType__baseline_decay | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__controller_learning_rate) -> _WhichOneofReturnType__controller_learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entropy_weight) -> _WhichOneofReturnType__entropy_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tanh_constant) -> _WhichOneofReturnType__tanh_constant | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+
+Global___ReinforceOptions: _TypeAlias = ReinforceOptions  # noqa: Y015
+
+@_typing.final
 class EnasOptions(_message.Message):
-    """Settings of ENAS. An unset field takes the default stated."""
+    """Settings of ENAS. An unset field is that of the preset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -563,6 +847,13 @@ class EnasOptions(_message.Message):
     HIDDEN_SIZE_FIELD_NUMBER: _builtins.int
     TANH_CONSTANT_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    TRAIN_SHARDS_FIELD_NUMBER: _builtins.int
+    OP_LOGIT_SCALE_FIELD_NUMBER: _builtins.int
+    SKIP_TARGET_FIELD_NUMBER: _builtins.int
+    SKIP_WEIGHT_FIELD_NUMBER: _builtins.int
+    BASELINE_FROM_ZERO_FIELD_NUMBER: _builtins.int
+    RANK_TRAINS_FIELD_NUMBER: _builtins.int
     candidates_per_batch: _builtins.int
     """Candidates per update of the controller, and per SEARCH_EVAL trial where the
     template takes batches; 1 to 1000. Default 10.
@@ -572,7 +863,7 @@ class EnasOptions(_message.Message):
     final_evals: _builtins.int
     """Candidates scored in FINAL_EVAL: half of them the best seen, the greedy one,
     the rest samples; beside them as many random ones. Default 10 (5 best seen, 4
-    samples, greedy). 2 to 1000.
+    samples, greedy). 1 to 1000.
     """
     final_trains: _builtins.int
     """The best of them trained in full, at most `final_evals`. Default 1."""
@@ -600,6 +891,31 @@ class EnasOptions(_message.Message):
     and 5.
     """
     temperature: _builtins.float
+    preset: Global___EnasPreset.ValueType
+    """Sets every constant that it lists; fields that are set override it."""
+    train_shards: _builtins.int
+    """Workers that train the shared weights side by side, at most; see Shard. 1 is the
+    paper's algorithm. 0: as many as are connected when a round starts. The first
+    round always has one, as nothing is shared before it. 0 to 64. Default 0.
+    """
+    op_logit_scale: _builtins.float
+    """Factor of the logits of choices that are no nodes, above 0. Default 1."""
+    skip_target: _builtins.float
+    """Prior on the positions that the template marks as skips (ArchPosition.skip):
+    the share of them to take, in (0, 1), and the weight in the loss of the KL
+    divergence from it, at least 0. Defaults 0.4 and 0 (no prior).
+    """
+    skip_weight: _builtins.float
+    baseline_from_zero: _builtins.bool
+    """Whether the baseline starts at 0 instead of at the first batch's mean. Default
+    false.
+    """
+    rank_trains: _builtins.int
+    """Finalists trained briefly from fresh parameters, the random ones first, to see
+    how well scores on shared weights rank them (ControlArm.rank_correlation): TUNE
+    trials with `control`, DOWNSCALE and EARLY_STOP. 0, or 3 to twice
+    `final_evals`. Default 0.
+    """
     def __init__(
         self,
         *,
@@ -617,10 +933,17 @@ class EnasOptions(_message.Message):
         hidden_size: _builtins.int | None = ...,
         tanh_constant: _builtins.float | None = ...,
         temperature: _builtins.float | None = ...,
+        preset: Global___EnasPreset.ValueType = ...,
+        train_shards: _builtins.int | None = ...,
+        op_logit_scale: _builtins.float | None = ...,
+        skip_target: _builtins.float | None = ...,
+        skip_weight: _builtins.float | None = ...,
+        baseline_from_zero: _builtins.bool | None = ...,
+        rank_trains: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_baseline_decay", b"_baseline_decay", "_batches_per_round", b"_batches_per_round", "_candidates_per_batch", b"_candidates_per_batch", "_controller_learning_rate", b"_controller_learning_rate", "_entropy_weight", b"_entropy_weight", "_final_controls", b"_final_controls", "_final_evals", b"_final_evals", "_final_trains", b"_final_trains", "_hidden_size", b"_hidden_size", "_tanh_constant", b"_tanh_constant", "_temperature", b"_temperature", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "baseline_decay", b"baseline_decay", "batches_per_round", b"batches_per_round", "candidates_per_batch", b"candidates_per_batch", "controller_learning_rate", b"controller_learning_rate", "entropy_weight", b"entropy_weight", "final_controls", b"final_controls", "final_evals", b"final_evals", "final_trains", b"final_trains", "hidden_size", b"hidden_size", "tanh_constant", b"tanh_constant", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_baseline_decay", b"_baseline_decay", "_baseline_from_zero", b"_baseline_from_zero", "_batches_per_round", b"_batches_per_round", "_candidates_per_batch", b"_candidates_per_batch", "_controller_learning_rate", b"_controller_learning_rate", "_entropy_weight", b"_entropy_weight", "_final_controls", b"_final_controls", "_final_evals", b"_final_evals", "_final_trains", b"_final_trains", "_hidden_size", b"_hidden_size", "_op_logit_scale", b"_op_logit_scale", "_rank_trains", b"_rank_trains", "_skip_target", b"_skip_target", "_skip_weight", b"_skip_weight", "_tanh_constant", b"_tanh_constant", "_temperature", b"_temperature", "_train_shards", b"_train_shards", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "baseline_decay", b"baseline_decay", "baseline_from_zero", b"baseline_from_zero", "batches_per_round", b"batches_per_round", "candidates_per_batch", b"candidates_per_batch", "controller_learning_rate", b"controller_learning_rate", "entropy_weight", b"entropy_weight", "final_controls", b"final_controls", "final_evals", b"final_evals", "final_trains", b"final_trains", "hidden_size", b"hidden_size", "op_logit_scale", b"op_logit_scale", "rank_trains", b"rank_trains", "skip_target", b"skip_target", "skip_weight", b"skip_weight", "tanh_constant", b"tanh_constant", "temperature", b"temperature", "train_shards", b"train_shards"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_baseline_decay", b"_baseline_decay", "_batches_per_round", b"_batches_per_round", "_candidates_per_batch", b"_candidates_per_batch", "_controller_learning_rate", b"_controller_learning_rate", "_entropy_weight", b"_entropy_weight", "_final_controls", b"_final_controls", "_final_evals", b"_final_evals", "_final_trains", b"_final_trains", "_hidden_size", b"_hidden_size", "_tanh_constant", b"_tanh_constant", "_temperature", b"_temperature", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "baseline_decay", b"baseline_decay", "batches_per_round", b"batches_per_round", "candidates_per_batch", b"candidates_per_batch", "controller_learning_rate", b"controller_learning_rate", "entropy_weight", b"entropy_weight", "final_controls", b"final_controls", "final_evals", b"final_evals", "final_trains", b"final_trains", "hidden_size", b"hidden_size", "tanh_constant", b"tanh_constant", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_baseline_decay", b"_baseline_decay", "_baseline_from_zero", b"_baseline_from_zero", "_batches_per_round", b"_batches_per_round", "_candidates_per_batch", b"_candidates_per_batch", "_controller_learning_rate", b"_controller_learning_rate", "_entropy_weight", b"_entropy_weight", "_final_controls", b"_final_controls", "_final_evals", b"_final_evals", "_final_trains", b"_final_trains", "_hidden_size", b"_hidden_size", "_op_logit_scale", b"_op_logit_scale", "_rank_trains", b"_rank_trains", "_skip_target", b"_skip_target", "_skip_weight", b"_skip_weight", "_tanh_constant", b"_tanh_constant", "_temperature", b"_temperature", "_train_shards", b"_train_shards", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "baseline_decay", b"baseline_decay", "baseline_from_zero", b"baseline_from_zero", "batches_per_round", b"batches_per_round", "candidates_per_batch", b"candidates_per_batch", "controller_learning_rate", b"controller_learning_rate", "entropy_weight", b"entropy_weight", "final_controls", b"final_controls", "final_evals", b"final_evals", "final_trains", b"final_trains", "hidden_size", b"hidden_size", "op_logit_scale", b"op_logit_scale", "preset", b"preset", "rank_trains", b"rank_trains", "skip_target", b"skip_target", "skip_weight", b"skip_weight", "tanh_constant", b"tanh_constant", "temperature", b"temperature", "train_shards", b"train_shards"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adam_beta1: _TypeAlias = _typing.Literal["adam_beta1"]  # noqa: Y015
     _WhichOneofArgType__adam_beta1: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1"]  # noqa: Y015
@@ -630,6 +953,8 @@ class EnasOptions(_message.Message):
     _WhichOneofArgType__adam_epsilon: _TypeAlias = _typing.Literal["_adam_epsilon", b"_adam_epsilon"]  # noqa: Y015
     _WhichOneofReturnType__baseline_decay: _TypeAlias = _typing.Literal["baseline_decay"]  # noqa: Y015
     _WhichOneofArgType__baseline_decay: _TypeAlias = _typing.Literal["_baseline_decay", b"_baseline_decay"]  # noqa: Y015
+    _WhichOneofReturnType__baseline_from_zero: _TypeAlias = _typing.Literal["baseline_from_zero"]  # noqa: Y015
+    _WhichOneofArgType__baseline_from_zero: _TypeAlias = _typing.Literal["_baseline_from_zero", b"_baseline_from_zero"]  # noqa: Y015
     _WhichOneofReturnType__batches_per_round: _TypeAlias = _typing.Literal["batches_per_round"]  # noqa: Y015
     _WhichOneofArgType__batches_per_round: _TypeAlias = _typing.Literal["_batches_per_round", b"_batches_per_round"]  # noqa: Y015
     _WhichOneofReturnType__candidates_per_batch: _TypeAlias = _typing.Literal["candidates_per_batch"]  # noqa: Y015
@@ -646,10 +971,20 @@ class EnasOptions(_message.Message):
     _WhichOneofArgType__final_trains: _TypeAlias = _typing.Literal["_final_trains", b"_final_trains"]  # noqa: Y015
     _WhichOneofReturnType__hidden_size: _TypeAlias = _typing.Literal["hidden_size"]  # noqa: Y015
     _WhichOneofArgType__hidden_size: _TypeAlias = _typing.Literal["_hidden_size", b"_hidden_size"]  # noqa: Y015
+    _WhichOneofReturnType__op_logit_scale: _TypeAlias = _typing.Literal["op_logit_scale"]  # noqa: Y015
+    _WhichOneofArgType__op_logit_scale: _TypeAlias = _typing.Literal["_op_logit_scale", b"_op_logit_scale"]  # noqa: Y015
+    _WhichOneofReturnType__rank_trains: _TypeAlias = _typing.Literal["rank_trains"]  # noqa: Y015
+    _WhichOneofArgType__rank_trains: _TypeAlias = _typing.Literal["_rank_trains", b"_rank_trains"]  # noqa: Y015
+    _WhichOneofReturnType__skip_target: _TypeAlias = _typing.Literal["skip_target"]  # noqa: Y015
+    _WhichOneofArgType__skip_target: _TypeAlias = _typing.Literal["_skip_target", b"_skip_target"]  # noqa: Y015
+    _WhichOneofReturnType__skip_weight: _TypeAlias = _typing.Literal["skip_weight"]  # noqa: Y015
+    _WhichOneofArgType__skip_weight: _TypeAlias = _typing.Literal["_skip_weight", b"_skip_weight"]  # noqa: Y015
     _WhichOneofReturnType__tanh_constant: _TypeAlias = _typing.Literal["tanh_constant"]  # noqa: Y015
     _WhichOneofArgType__tanh_constant: _TypeAlias = _typing.Literal["_tanh_constant", b"_tanh_constant"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__train_shards: _TypeAlias = _typing.Literal["train_shards"]  # noqa: Y015
+    _WhichOneofArgType__train_shards: _TypeAlias = _typing.Literal["_train_shards", b"_train_shards"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__adam_beta1) -> _WhichOneofReturnType__adam_beta1 | None: ...
     @_typing.overload
@@ -658,6 +993,8 @@ class EnasOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__adam_epsilon) -> _WhichOneofReturnType__adam_epsilon | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_decay) -> _WhichOneofReturnType__baseline_decay | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_from_zero) -> _WhichOneofReturnType__baseline_from_zero | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batches_per_round) -> _WhichOneofReturnType__batches_per_round | None: ...
     @_typing.overload
@@ -675,8 +1012,18 @@ class EnasOptions(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hidden_size) -> _WhichOneofReturnType__hidden_size | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__op_logit_scale) -> _WhichOneofReturnType__op_logit_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_trains) -> _WhichOneofReturnType__rank_trains | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__skip_target) -> _WhichOneofReturnType__skip_target | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__skip_weight) -> _WhichOneofReturnType__skip_weight | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tanh_constant) -> _WhichOneofReturnType__tanh_constant | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__train_shards) -> _WhichOneofReturnType__train_shards | None: ...
 
 Global___EnasOptions: _TypeAlias = EnasOptions  # noqa: Y015

@@ -55,9 +55,9 @@ class _TrialPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrialPhase
     the budget, never scored, never best.
     """
     TRIAL_PHASE_TUNE: _TrialPhase.ValueType  # 2
-    """Train and evaluate one setting on its own. Deployable.
+    """Train and evaluate one setting on its own. Deployable, unless `control`.
     Policies: EARLY_STOP if offered, while searching; SHARE_PARAMS when the advisor
-    shares parameters.
+    shares parameters; DOWNSCALE when a ranking on shared weights is checked.
     """
     TRIAL_PHASE_SEARCH_TRAIN: _TrialPhase.ValueType  # 3
     """Train the shared weights on many candidates; not evaluated.
@@ -91,9 +91,9 @@ TRIAL_PHASE_PROBE: TrialPhase.ValueType  # 1
 the budget, never scored, never best.
 """
 TRIAL_PHASE_TUNE: TrialPhase.ValueType  # 2
-"""Train and evaluate one setting on its own. Deployable.
+"""Train and evaluate one setting on its own. Deployable, unless `control`.
 Policies: EARLY_STOP if offered, while searching; SHARE_PARAMS when the advisor
-shares parameters.
+shares parameters; DOWNSCALE when a ranking on shared weights is checked.
 """
 TRIAL_PHASE_SEARCH_TRAIN: TrialPhase.ValueType  # 3
 """Train the shared weights on many candidates; not evaluated.

@@ -16,6 +16,8 @@ from rafiki.resources.enums import (
     AdvisorKind,
     Direction,
     DrainReason,
+    EarlyStoppingRule,
+    EnasPreset,
     EndReason,
     LogLevel,
     Platform,
@@ -44,6 +46,10 @@ PROTO_ENUMS: Mapping[type[StrEnum], ProtoEnum] = MappingProxyType(
         AdvisorKind: ProtoEnum(studies_pb2.AdvisorKind.DESCRIPTOR, "ADVISOR_KIND_"),
         Direction: ProtoEnum(trials_pb2.Direction.DESCRIPTOR, "DIRECTION_"),
         DrainReason: ProtoEnum(advisor_pb2.DrainReason.DESCRIPTOR, "DRAIN_REASON_"),
+        EarlyStoppingRule: ProtoEnum(
+            studies_pb2.EarlyStoppingRule.DESCRIPTOR, "EARLY_STOPPING_RULE_"
+        ),
+        EnasPreset: ProtoEnum(studies_pb2.EnasPreset.DESCRIPTOR, "ENAS_PRESET_"),
         EndReason: ProtoEnum(studies_pb2.EndReason.DESCRIPTOR, "END_REASON_"),
         LogLevel: ProtoEnum(trials_pb2.LogLevel.DESCRIPTOR, "LOG_LEVEL_"),
         Platform: ProtoEnum(advisor_pb2.Platform.DESCRIPTOR, "PLATFORM_"),
@@ -73,6 +79,10 @@ def enum_to_proto(value: AdvisorKind) -> studies_pb2.AdvisorKind.ValueType: ...
 def enum_to_proto(value: Direction) -> trials_pb2.Direction.ValueType: ...
 @overload
 def enum_to_proto(value: DrainReason) -> advisor_pb2.DrainReason.ValueType: ...
+@overload
+def enum_to_proto(value: EarlyStoppingRule) -> studies_pb2.EarlyStoppingRule.ValueType: ...
+@overload
+def enum_to_proto(value: EnasPreset) -> studies_pb2.EnasPreset.ValueType: ...
 @overload
 def enum_to_proto(value: EndReason) -> studies_pb2.EndReason.ValueType: ...
 @overload

@@ -94,6 +94,7 @@ def train_job_to_proto(job: TrainJob) -> jobs_pb2.TrainJob:
         end_time=optional_timestamp_to_proto(job.end_time),
         workers=job.workers,
         waiting_for=job.waiting_for,
+        time_used=None if job.time_used is None else duration_to_proto(job.time_used),
     )
 
 
@@ -138,6 +139,11 @@ def train_job_from_proto(message: jobs_pb2.TrainJob, path: str = "") -> TrainJob
         ),
         workers=at_least(message.workers, 0, at(path, "workers")),
         waiting_for=message.waiting_for,
+        time_used=(
+            duration_from_proto(message.time_used, at(path, "time_used"))
+            if has("time_used")
+            else None
+        ),
     )
 
 

@@ -190,8 +190,8 @@ def _scale_from_proto(number: int) -> bool:
 
 def _arch_knob_to_proto(knob: ArchKnob, tokens: Mapping[KnobValue, int]) -> knobs_pb2.ArchKnob:
     message = knobs_pb2.ArchKnob()
-    for choices, node in zip(knob.items, knob.nodes, strict=True):
-        position = message.positions.add(node=node)
+    for choices, node, skip in zip(knob.items, knob.nodes, knob.skips, strict=True):
+        position = message.positions.add(node=node, skip=skip)
         for choice in choices:
             if isinstance(choice, NodeRef):
                 value = knobs_pb2.KnobValue(int_value=choice.node)
@@ -214,7 +214,7 @@ def _arch_knob_from_proto(message: knobs_pb2.ArchKnob, values: dict[int, KnobVal
             ]
         )
     nodes = [p.node if p.HasField("node") else None for p in message.positions]
-    return ArchKnob(items, nodes)
+    return ArchKnob(items, nodes, [position.skip for position in message.positions])
 
 
 def _choice_from_proto(

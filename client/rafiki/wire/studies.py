@@ -1,12 +1,7 @@
-"""Studies, their specs and settings, plans and rounds."""
-
-import dataclasses
+"""Studies, their specs, plans and rounds."""
 
 from rafiki.resources import (
-    AdvisorKind,
-    AdvisorSettings,
     ControlArm,
-    EnasOptions,
     EndReason,
     ScoreStats,
     Study,
@@ -17,6 +12,11 @@ from rafiki.resources import (
     TrialPhase,
 )
 from rafiki.v1 import studies_pb2
+from rafiki.wire.advisors import (
+    MAX_BATCH,
+    advisor_settings_from_proto,
+    advisor_settings_to_proto,
+)
 from rafiki.wire.enums import enum_to_proto
 from rafiki.wire.fields import (
     InvalidField,
@@ -24,7 +24,6 @@ from rafiki.wire.fields import (
     at_least,
     enum_value,
     finite,
-    fraction,
     in_range,
     required_enum,
 )
@@ -36,78 +35,6 @@ from rafiki.wire.times import (
     seconds_from_proto,
 )
 from rafiki.wire.trials import candidate_from_proto, candidate_to_proto
-
-# Candidates of one trial, and of one round: what still fits a message and a server's memory.
-MAX_BATCH = 1000
-MAX_BATCHES = 10_000
-MAX_HIDDEN_SIZE = 1024
-
-
-def enas_options_to_proto(options: EnasOptions) -> studies_pb2.EnasOptions:
-    """The message with every option set."""
-    return studies_pb2.EnasOptions(
-        candidates_per_batch=options.candidates_per_batch,
-        batches_per_round=options.batches_per_round,
-        final_evals=options.final_evals,
-        final_trains=options.final_trains,
-        final_controls=options.final_controls,
-        controller_learning_rate=options.controller_learning_rate,
-        adam_beta1=options.adam_beta1,
-        adam_beta2=options.adam_beta2,
-        adam_epsilon=options.adam_epsilon,
-        entropy_weight=options.entropy_weight,
-        baseline_decay=options.baseline_decay,
-        hidden_size=options.hidden_size,
-        tanh_constant=options.tanh_constant,
-        temperature=options.temperature,
-    )
-
-
-def enas_options_from_proto(message: studies_pb2.EnasOptions, path: str = "") -> EnasOptions:
-    """The options, those unset with their defaults."""
-    given = {field.name: value for field, value in message.ListFields()}
-    options = dataclasses.replace(EnasOptions(), **given)
-    for name, low, high in (
-        ("candidates_per_batch", 1, MAX_BATCH),
-        ("batches_per_round", 1, MAX_BATCHES),
-        ("final_evals", 1, MAX_BATCH),
-        ("final_trains", 1, options.final_evals),
-        ("final_controls", 0, options.final_evals),
-        ("hidden_size", 1, MAX_HIDDEN_SIZE),
-    ):
-        in_range(getattr(options, name), low, high, at(path, name))
-    for name in ("controller_learning_rate", "adam_epsilon", "tanh_constant", "temperature"):
-        if finite(getattr(options, name), at(path, name)) <= 0:
-            raise InvalidField(at(path, name), "must be above 0")
-    for name in ("adam_beta1", "adam_beta2", "baseline_decay"):
-        if not 0 <= getattr(options, name) < 1:
-            raise InvalidField(at(path, name), "must be in [0, 1)")
-    if finite(options.entropy_weight, at(path, "entropy_weight")) < 0:
-        raise InvalidField(at(path, "entropy_weight"), "must be at least 0")
-    return options
-
-
-def advisor_settings_to_proto(settings: AdvisorSettings) -> studies_pb2.AdvisorSettings:
-    """The message with every default set."""
-    return studies_pb2.AdvisorSettings(
-        kind=enum_to_proto(settings.kind),
-        control_fraction=settings.control_fraction,
-        enas=None if settings.enas is None else enas_options_to_proto(settings.enas),
-    )
-
-
-def advisor_settings_from_proto(
-    message: studies_pb2.AdvisorSettings, path: str = ""
-) -> AdvisorSettings:
-    """The settings; `enas` is None unless given, and its unset options have their defaults."""
-    enas = None
-    if message.HasField("enas"):
-        enas = enas_options_from_proto(message.enas, at(path, "enas"))
-    return AdvisorSettings(
-        kind=enum_value(AdvisorKind, message.kind, at(path, "kind")),
-        control_fraction=fraction(message.control_fraction, 0.5, at(path, "control_fraction")),
-        enas=enas,
-    )
 
 
 def study_spec_to_proto(spec: StudySpec) -> studies_pb2.StudySpec:

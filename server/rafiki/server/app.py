@@ -29,6 +29,7 @@ from rafiki.server.service.datasets import DatasetService
 from rafiki.server.service.dispatch import Dispatcher
 from rafiki.server.service.job_views import JobViews
 from rafiki.server.service.jobs import JobService, Schemes
+from rafiki.server.service.merging import Merger
 from rafiki.server.service.models import ModelService
 from rafiki.server.service.named_studies import NamedStudies
 from rafiki.server.service.reading import JobReader
@@ -106,6 +107,7 @@ class Server:
                 leases=leases,
                 signals=self._dispatcher,
                 create_advisor=create_advisor,
+                merge=Merger(self._database, blobs).try_merge,
                 lease_duration=config.lease,
             )
         )
@@ -142,7 +144,7 @@ class Server:
         advisor = AdvisorServicer(
             self._dispatcher,
             self._jobs,
-            ReportService(self._database, clock, self._dispatcher),
+            ReportService(self._database, clock, self._dispatcher, self._jobs),
             NamedStudies(self._database),
             self._session_streams,
             server_version=version("rafiki"),

@@ -47,6 +47,7 @@ from rafiki.wire.studies import study_spec_to_proto
 
 RANDOM = AdvisorSettings(kind=AdvisorKind.RANDOM)
 FIXED = AdvisorSettings(kind=AdvisorKind.FIXED)
+REINFORCE = AdvisorSettings(kind=AdvisorKind.REINFORCE)
 KNOBS: KnobConfig = {"rate": FloatKnob(0.1, 0.9)}
 
 
@@ -183,7 +184,11 @@ def search(spec: StudySpec) -> Change:
         (put(train_dataset="datasets/00000000"), "RESOURCE_NOT_FOUND", "datasets/00000000"),
         (put(test_dataset="nonsense"), "INVALID_FIELD", "train_job.test_dataset"),
         (search(StudySpec(model="models/0")), "INVALID_FIELD", "train_job.train_dataset"),
-        (search(StudySpec(knob_config=KNOBS)), "UNSUPPORTED_ADVISOR", "name RANDOM"),
+        (
+            search(StudySpec(knob_config=KNOBS, advisor=REINFORCE)),
+            "UNSUPPORTED_ADVISOR",
+            "at least one arch knob",
+        ),
         (
             search(StudySpec(knob_config=KNOBS, advisor=FIXED)),
             "UNSUPPORTED_ADVISOR",

@@ -1,176 +1,43 @@
 """Studies without sessions: whatever happens, memory equals the database, which equals the log."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from tests.server.service.site import (
+    CRASH,
+    HIGH,
+    KNOBS,
+    LOW,
+    RAISED,
+    WORKERS,
+    Site,
+    assign,
+    check,
+    complete,
+)
 
-from rafiki.model.knobs import ArchKnob, CategoricalKnob, FloatKnob, KnobConfig
+from rafiki.model.knobs import ArchKnob
 from rafiki.resources import (
     AdvisorKind,
     AdvisorSettings,
     Budget,
     EndReason,
     StudySpec,
-    TrainJob,
     TrainJobState,
-    Trial,
-    TrialError,
-    TrialErrorKind,
-    TrialOutcome,
     TrialState,
 )
-from rafiki.server.advisors import check_budget, create_advisor, resolve_settings
-from rafiki.server.domain.advisor import AdvisorState
 from rafiki.server.domain.errors import DomainError, LeaseLost
-from rafiki.server.domain.leases import LeaseTable
-from rafiki.server.domain.names import StudyName, TrialName
+from rafiki.server.domain.names import TrialName
 from rafiki.server.domain.outcomes import Cancelled, Outcome
-from rafiki.server.domain.requests import RequestKey
 from rafiki.server.domain.workers import Worker
-from rafiki.server.service.job_views import JobViews
-from rafiki.server.service.jobs import JobService, Schemes
-from rafiki.server.service.running_jobs import RunningJobs
-from rafiki.server.service.signals import NoSignals
-from rafiki.server.service.study_fold import StudyFold
 from rafiki.server.service.study_runner import StudyRunner
-from rafiki.server.service.surroundings import Assignment, Surroundings
-from rafiki.server.store.database import Database
-
-KNOBS: KnobConfig = {"rate": FloatKnob(0.1, 0.9), "kind": CategoricalKnob(["a", "b"])}
-CRASH = TrialError(kind=TrialErrorKind.CRASHED, message="killed")
-RAISED = TrialError(kind=TrialErrorKind.MODEL_EXCEPTION, message="boom")
-HIGH, LOW = TrialOutcome(score=0.9), TrialOutcome(score=0.1)
-WORKERS = [Worker(worker_id=f"worker-{number}", capacity=1) for number in range(3)]
-
-
-class Watch:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@dataclass
-class Site:
-    """A server without its network."""
-
-    database: Database
-    clock: Watch
-    leases: LeaseTable
-    jobs: RunningJobs
-    service: JobService
-
-    @classmethod
-    def on(cls, database: Database) -> "Site":
-        """A site that has just been started."""
-        clock, leases, signals = Watch(), LeaseTable(), NoSignals()
-        jobs = RunningJobs(
-            Surroundings(
-                database=database,
-                clock=clock,
-                leases=leases,
-                signals=signals,
-                create_advisor=create_advisor,
-            )
-        )
-        schemes = Schemes(
-            resolve_settings=resolve_settings,
-            check_budget=check_budget,
-            create_advisor=create_advisor,
-        )
-        return cls(
-            database, clock, leases, jobs, JobService(database, clock, signals, schemes, jobs)
-        )
-
-    def create(self, trials: int = 5, **fields: object) -> StudyRunner:
-        """The runner of a new RANDOM study."""
-        spec = StudySpec(knob_config=KNOBS, advisor=AdvisorSettings(kind=AdvisorKind.RANDOM))
-        job = TrainJob(
-            **{  # type: ignore[arg-type]
-                "app": "test",
-                "task": "ANY",
-                "studies": (spec,),
-                "budget": Budget(model_trial_count=trials),
-                "seed": 3,
-            }
-            | fields
-        )
-        job_id, _, _ = self.service.create(
-            job, owner="users/local", request=RequestKey(), validate_only=False
-        )
-        runner = self.jobs.find(StudyName(job_id, 1))
-        assert runner is not None
-        return runner
-
-    def job(self, runner: StudyRunner) -> TrainJob:
-        """The job of a runner, as stored."""
-        with self.database.read() as connection:
-            views = JobViews(self.jobs, self.leases, lambda: ())
-            return views.job(connection, runner.facts.name.job)
-
-    def loaded(self, runner: StudyRunner) -> StudyFold:
-        """What a restarted server would know of the study."""
-        advisor = create_advisor(runner.facts.advisor_config())
-        with self.database.read() as connection:
-            return StudyFold.load(connection, runner.facts.name, advisor, runner.facts.direction)
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with Database.in_folder(tmp_path_factory.mktemp("site")) as database:
-        database.migrate()
-        yield database
-
-
-@pytest.fixture
-def site(database: Database) -> Site:
-    return Site.on(database)
-
-
-def assign(runner: StudyRunner, worker: Worker = WORKERS[0]) -> Assignment:
-    """A trial that must be there."""
-    assignment = runner.assign(worker, len(WORKERS))
-    assert assignment is not None
-    return assignment
-
-
-def complete(runner: StudyRunner, assignment: Assignment, outcome: Outcome = HIGH) -> Trial:
-    """Reports an outcome."""
-    return runner.complete(assignment.lease.trial, assignment.lease.token, outcome, None)
-
-
-def check(site: Site, runner: StudyRunner) -> None:
-    """Memory equals what a restarted server would read."""
-    fold, loaded = runner._steps.fold, site.loaded(runner)
-    fold.settle()
-    assert (fold.number, fold.sequence, fold.best) == (
-        loaded.number,
-        loaded.sequence,
-        loaded.best,
-    )
-    assert fold.live == loaded.live
-    assert fold.pending == loaded.pending
-    assert plain(fold.advisor.dump()) == plain(loaded.advisor.dump())
-    running = {live.lease_token for live in fold.running}
-    assert {lease.token for lease in site.leases.of_study(runner.facts.name)} == running
-
-
-def plain(state: AdvisorState) -> object:
-    """A state that can be compared."""
-    arrays = {name: np.asarray(array).tolist() for name, array in state.arrays.items()}
-    return dict(state.values), arrays
+from rafiki.server.service.surroundings import Assignment
 
 
 class History:
@@ -188,8 +55,17 @@ class History:
             self.given.extend([assignment] if assignment else [])
         elif action == "advance":
             self.runner.advance(3)
+        elif action in ("pause", "resume"):
+            self._turn(action)
         elif self.given:
             self._touch(action, self.given[choice % len(self.given)])
+
+    def _turn(self, action: str) -> None:
+        service, name = self.site.service, self.runner.facts.name.parent
+        try:
+            (service.pause if action == "pause" else service.resume)(name)
+        except DomainError:
+            pass
 
     def _touch(self, action: str, assignment: Assignment) -> None:
         outcomes: dict[str, Outcome] = {
@@ -212,7 +88,7 @@ class History:
 
 ACTIONS = st.tuples(
     st.sampled_from(
-        ["assign", "assign", "assign", "high", "low", "crash", "raise", "cancel", "lose", "advance"]
+        "assign assign assign high low crash raise cancel lose advance pause resume resume".split()
     ),
     st.integers(0, 30),
 )

@@ -102,7 +102,8 @@ class EnasCnn(BaseModel):
         channels: Of the first stage; each further one has twice as many.
         batch_size: Of training.
         evaluation_batch_size: Of evaluation: what QUICK_EVAL scores on.
-        epochs, early_stop_epochs: Passes over the training data, without and with EARLY_STOP.
+        epochs, early_stop_epochs: Passes over the training data of a training from scratch,
+            without and with EARLY_STOP. One round is always one pass.
         learning_rate: At the start of a training from scratch; falls to a hundredth in half
             a cosine.
         search_learning_rate, restart_epochs: The same of a supernet, which restarts after so
@@ -133,7 +134,7 @@ class EnasCnn(BaseModel):
             "batch_size": FixedKnob(32),
             "evaluation_batch_size": FixedKnob(64),
             "epochs": FixedKnob(30),
-            "early_stop_epochs": FixedKnob(1),
+            "early_stop_epochs": FixedKnob(5),
             "learning_rate": FixedKnob(0.1),
             "search_learning_rate": FixedKnob(0.2),
             "restart_epochs": FixedKnob(10),

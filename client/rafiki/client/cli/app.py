@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from rafiki.client.cli import checkpoints, datasets, demo, jobs, models, programs, trials, up
+from rafiki.client.cli import (
+    checkpoints,
+    datasets,
+    demo,
+    health,
+    jobs,
+    models,
+    programs,
+    schemes,
+    trials,
+    up,
+)
 from rafiki.client.cli.failures import RafikiGroup
 
 app = typer.Typer(
@@ -48,7 +59,9 @@ app.command("server", context_settings=programs.PASS_THROUGH)(programs.server)
 app.command("worker", context_settings=programs.PASS_THROUGH)(programs.worker)
 app.add_typer(models.app, name="model")
 app.add_typer(datasets.app, name="dataset")
+jobs.app.command("health")(health.health)
 app.add_typer(jobs.app, name="job")
+app.add_typer(schemes.app, name="advisor")
 app.add_typer(trials.app, name="trial")
 app.add_typer(checkpoints.app, name="checkpoint")
 

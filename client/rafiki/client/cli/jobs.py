@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from rafiki.client import names
-from rafiki.client.cli.advisors import advisor_settings, option_names
+from rafiki.client.cli.advisors import advisor_settings
+from rafiki.client.cli.costs import costs_screen, job_costs
 from rafiki.client.cli.datasets import upload
 from rafiki.client.cli.failures import INTERRUPTED, CommandFailed
 from rafiki.client.cli.options import (
@@ -62,14 +63,14 @@ def create(
         int | None, typer.Option("--trials", metavar="N", help="Stop after N trials per model.")
     ] = None,
     advisor: Annotated[
-        str, typer.Option(metavar="KIND", help="auto (the first that fits), ENAS, RANDOM, FIXED.")
+        str, typer.Option(metavar="KIND", help="auto: the first that fits; as in `advisor list`.")
     ] = "auto",
     advisor_option: Annotated[
         list[str] | None,
         typer.Option(
             "--advisor-option",
             metavar="KEY=VALUE",
-            help=f"May be repeated. Keys: {', '.join(option_names())}.",
+            help="May be repeated; keys as in `advisor show KIND`.",
         ),
     ] = None,
     train_arg: Annotated[
@@ -197,6 +198,50 @@ def watch(job: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
     """
     with connect(server) as client:
         _watch(client, names.job_name(job))
+
+
+@app.command("plan")
+def plan(
+    job: JobArgument, as_json: JsonOption = False, server: ServerOption = DEFAULT_SERVER
+) -> None:
+    """Show what a job has still to do, what each part costs and what of the budget is left.
+
+    `job create --dry-run` shows the plan of a job that is not created.
+
+    Example: `rafiki job plan a1b2c3d4`
+    """
+    name = names.job_name(job)
+    with connect(server) as client:
+        found = client.get_train_job(name)
+        studies = [(s, client.list_trials(s.name)) for s in client.list_studies(name)]
+        costs = job_costs(found, studies)
+    if as_json:
+        print_json(costs)
+    else:
+        render(costs_screen(costs))
+
+
+@app.command("pause")
+def pause(job: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
+    """Pause a job: what runs finishes, nothing else starts, its clock stands still.
+
+    Example: `rafiki job pause a1b2c3d4`
+    """
+    with connect(server) as client:
+        paused = client.pause_train_job(names.job_name(job))
+    short = names.short(paused.name)
+    print(f"job {short} is {paused.state.lower()}; `rafiki job resume {short}` goes on with it")
+
+
+@app.command("resume")
+def resume(job: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
+    """Go on with a paused job.
+
+    Example: `rafiki job resume a1b2c3d4`
+    """
+    with connect(server) as client:
+        resumed = client.resume_train_job(names.job_name(job))
+    print(f"job {names.short(resumed.name)} is {resumed.state.lower()}")
 
 
 @app.command("stop")

@@ -21,6 +21,7 @@ PIPE_WIDTH = 160  # of what is printed where there is no terminal
 
 STATE_STYLES = {
     "RUNNING": "cyan",
+    "PAUSED": "yellow",
     "STOPPING": "yellow",
     "STOPPED": "yellow",
     "SUCCEEDED": "green",

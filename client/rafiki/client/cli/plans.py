@@ -56,11 +56,16 @@ def plan_text(study: Study) -> str:
         controls = enas.final_controls if enas is not None else 0
         trains = count(plan.final_trains, "final training")
         steps.append(trains + (f" ({controls} of them random control)" if controls else ""))
-    if not steps and plan.trials:
-        steps.append(count(plan.trials, "trial"))
-    if not steps:
-        is_enas = study.spec.advisor.kind is AdvisorKind.ENAS
-        return "made once costs are measured" if is_enas else "trials until the budget is used"
+    if plan.rounds and enas is not None and enas.rank_trains:
+        steps.append(f"{count(enas.rank_trains, 'brief training')} to check the ranking")
+    if not plan.rounds:
+        if study.spec.advisor.kind is AdvisorKind.ENAS:
+            return "made once costs are measured"
+        searched = max(0, plan.trials - plan.final_trains)
+        if searched:
+            steps.insert(0, count(searched, "trial"))
+        elif not (steps and plan.measured):
+            steps.insert(0, "trials until the time is over")
     text = ", then ".join(steps)
     notes = []
     if plan.final_reserve_s > 0:

@@ -61,6 +61,8 @@ def _head(job: TrainJob) -> Text:
         end = job.end_time or datetime.now(UTC)
         text.append(f"  after {duration_text((end - job.create_time).total_seconds())}")
     text.append(f"  budget {budget_text(job.budget)}", "dim")
+    if job.budget.time is not None and job.time_used is not None:
+        text.append(f" ({duration_text(job.time_used.total_seconds())} used)", "dim")
     if not job.state.is_end:
         text.append(f"  {count(job.workers, 'worker')}", "dim")
     return text

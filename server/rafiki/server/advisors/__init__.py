@@ -1,6 +1,6 @@
 """The search schemes: what is tried next, and when to stop.
 
-jax is imported when the first ENAS advisor is created, not before.
+jax is imported when the first advisor with a controller (ENAS, REINFORCE) is created, not before.
 """
 
 from rafiki.server.advisors.choose import check_budget, create_advisor, resolve_settings

@@ -28,13 +28,13 @@ class FixedAdvisor(Advisor):
 
     def __init__(self, config: AdvisorConfig) -> None:
         self._config = config
-        self._is_running = False
+        self._running: int | None = None  # the number of the trial
         self._finish: Finish | None = None
 
     def decide(self, situation: Situation) -> Decision:
         if self._finish is not None:
             return self._finish
-        if self._is_running:
+        if self._running is not None:
             return Wait()
         if is_time_over(self._config, situation.elapsed_s):
             return time_over(self._config)
@@ -45,20 +45,16 @@ class FixedAdvisor(Advisor):
         )
 
     def apply(self, event: Event) -> None:
-        match event:
-            case Proposed():
-                self._is_running = True
-            case Ended(state=TrialState.COMPLETED):
-                self._end(EndReason.SEARCH_COMPLETE, "the one trial is done")
-            case Ended(state=TrialState.ERRORED, error=error):
-                message = f"the one trial failed: {error.message if error else 'unknown'}"
-                self._end(EndReason.TOO_MANY_ERRORS, message)
-            case Ended():
-                self._is_running = False  # cancelled: it may be proposed again
-
-    def _end(self, reason: EndReason, message: str) -> None:
-        self._is_running = False
-        self._finish = Finish(reason=reason, message=message)
+        if isinstance(event, Proposed):
+            if self._running is not None:
+                raise ValueError(f"trial {event.number} is not the only one")
+            self._running = event.number
+            return
+        if event.number != self._running:
+            raise ValueError(f"trial {event.number} does not run")
+        if isinstance(event, Ended):
+            self._running = None
+            self._finish = _finish_after(event)
 
     def plan(self, elapsed_s: float) -> StudyPlan:
         return StudyPlan(trials=1)
@@ -70,12 +66,24 @@ class FixedAdvisor(Advisor):
         finish = self._finish
         return AdvisorState(
             values={
-                "is_running": self._is_running,
+                "running": self._running,
                 "finish": [finish.reason, finish.message] if finish else None,
             }
         )
 
     def load(self, state: AdvisorState) -> None:
-        self._is_running = state.values["is_running"]
+        self._running = state.values["running"]
         finish = state.values["finish"]
         self._finish = Finish(reason=EndReason(finish[0]), message=finish[1]) if finish else None
+
+
+def _finish_after(event: Ended) -> Finish | None:
+    """What the end of the one trial means; cancelled, it may be proposed again."""
+    match event.state:
+        case TrialState.COMPLETED:
+            return Finish(reason=EndReason.SEARCH_COMPLETE, message="the one trial is done")
+        case TrialState.ERRORED:
+            message = f"the one trial failed: {event.error.message if event.error else 'unknown'}"
+            return Finish(reason=EndReason.TOO_MANY_ERRORS, message=message)
+        case _:
+            return None

@@ -37,6 +37,7 @@ class Grid:
         self._scalars: dict[str, _Finite] = {
             name: knob for name, knob in knob_config.items() if isinstance(knob, _Finite)
         }
+        self.names = tuple(self._scalars)  # of the knobs that have a scalar, in declared order
         points = self.archs.count
         for knob in self._scalars.values():
             points *= _size(knob) or COUNTABLE_POINTS

@@ -35,7 +35,7 @@ from rafiki.resources import (
 class AdvisorConfig:
     """What an advisor is made from, all of it fixed for the life of the study.
 
-    `settings` is resolved: `kind` is set, and `enas` where the kind is ENAS.
+    `settings` is resolved: `kind`, the options of the kind and `final_trains` are set.
     `batch_size` is how many candidates one trial may hold: 1 for a template (or an
     external study) that takes no batches. `time_s` and `model_trial_count` are the
     limits of the budget, None for none. `has_probe` is False for external studies.
@@ -83,7 +83,21 @@ class Finish:
     message: str
 
 
-Decision = Proposal | Wait | Finish
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """The checkpoints of all shards of a round are to be merged into one.
+
+    `base` is the checkpoint that they started from, `shards` are theirs in shard order,
+    `number` is the last of their trials to end.
+    """
+
+    number: int
+    round: int
+    base: str
+    shards: tuple[str, ...]
+
+
+Decision = Proposal | Merge | Wait | Finish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +142,35 @@ class Ended:
     compile_s: float = 0.0
 
 
-Event = Proposed | Ended
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """Running trial `number` has the intermediate score `score` after `step` steps.
+
+    Comes only if the settings have `early_stopping`, and for finite scores.
+    """
+
+    number: int
+    at_s: float
+    step: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a `Merge` asked for is done: `checkpoint` is the weight version `round`.
+
+    Or it cannot be done, as `error` says; then `checkpoint` is "".
+    """
+
+    number: int
+    at_s: float
+    round: int
+    checkpoint: str
+    merge_s: float
+    error: str = ""
+
+
+Event = Proposed | Reported | Ended | Merged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +207,10 @@ class Advisor(ABC):
     @abstractmethod
     def load(self, state: AdvisorState) -> None:
         """Restores what `dump` gave; the instance must be made from an equal config."""
+
+    def stops(self) -> frozenset[int]:
+        """The running trials to be told to stop, because their scores are behind."""
+        return frozenset()
 
     def rounds(self) -> tuple[StudyRound, ...]:
         """The rounds completed so far, in order. None for schemes without rounds."""

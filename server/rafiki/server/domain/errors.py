@@ -114,7 +114,7 @@ class TaskMismatch(DomainError):
 
 
 class UnsupportedAdvisor(DomainError):
-    """The advisor cannot search these knobs, or is not in this release.
+    """The advisor cannot search these knobs, or not with these settings.
 
     Args:
         advisor: The kind, such as "ENAS".

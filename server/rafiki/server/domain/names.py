@@ -20,6 +20,7 @@ from rafiki.server.domain.errors import InvalidArgument
 
 _ID = r"[0-9a-f]{8}"
 _NUMBER = r"[1-9][0-9]{0,8}"
+_NUMBER_OR_0 = rf"0|{_NUMBER}"
 
 
 def new_id() -> str:
@@ -150,12 +151,16 @@ class TrialName(_Name):
 
 @dataclass(frozen=True, slots=True, order=True)
 class CheckpointName(_Name):
-    """What an attempt of a trial saved."""
+    """What an attempt of a trial saved.
+
+    Attempt 0 is the server's: it merged what the shards of a round saved, of which `trial`
+    is the last that ended.
+    """
 
     form = "trainJobs/{train_job}/studies/{study}/checkpoints/{checkpoint}"
     pattern = re.compile(
         rf"trainJobs/(?P<job>{_ID})/studies/(?P<study>{_NUMBER})"
-        rf"/checkpoints/(?P<trial>{_NUMBER})-(?P<attempt>{_NUMBER})"
+        rf"/checkpoints/(?P<trial>{_NUMBER})-(?P<attempt>{_NUMBER_OR_0})"
     )
     job: str
     study: int

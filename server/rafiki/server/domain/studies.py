@@ -1,9 +1,7 @@
 """What of a study never changes, and what follows from it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from rafiki.model.knobs import KnobConfig, arch_knobs
 from rafiki.resources import (
@@ -92,29 +90,23 @@ def batch_size(
     """
     if not arch_knobs(knob_config):
         return 1
-    wanted = settings.enas.candidates_per_batch if settings.enas is not None else None
-    if candidate_batch_size is not None:
-        offered = max(1, candidate_batch_size)
-        return offered if wanted is None else min(offered, wanted)
-    # Without a supernet every architecture is trained on its own, by a trial of its own.
-    return wanted if takes_batches and wanted is not None else 1
+    offered = max(1, candidate_batch_size or 1)
+    match settings.kind:
+        case AdvisorKind.ENAS if settings.enas is not None:
+            wanted = settings.enas.candidates_per_batch
+            if candidate_batch_size is None:
+                return wanted if takes_batches else 1
+            return min(offered, wanted)
+        # Without a supernet a template trains every architecture by a trial of its own.
+        case AdvisorKind.RANDOM:
+            return offered
+        case AdvisorKind.REINFORCE if settings.reinforce is not None:
+            return min(offered, settings.reinforce.batch_size)
+        # The others choose each point by the scores of those before.
+        case _:
+            return 1
 
 
 def has_probe(settings: AdvisorSettings, *, is_external: bool) -> bool:
     """Whether a study measures its costs first."""
     return not is_external and settings.kind is not AdvisorKind.FIXED
-
-
-class BudgetClock:
-    """The time budget of a job, from its first assignment after PROBE. Set once."""
-
-    def __init__(self, start: datetime | None = None) -> None:
-        self.start = start
-
-    def elapsed_s(self, now: datetime) -> float:
-        """Seconds used at `now`; 0 before the start."""
-        return 0.0 if self.start is None else max(0.0, (now - self.start).total_seconds())
-
-    def is_over(self, now: datetime, time_s: float | None) -> bool:
-        """Whether a budget of `time_s` is used up."""
-        return self.elapsed_s(now) >= (math.inf if time_s is None else time_s)

@@ -13,16 +13,25 @@ def may_run(worker: Worker, facts: StudyFacts) -> bool:
     )
 
 
-def waiting_for(studies: Sequence[StudyFacts], workers: Sequence[Worker], running: int) -> str:
+def waiting_for(
+    studies: Sequence[StudyFacts],
+    workers: Sequence[Worker],
+    running: int,
+    *,
+    is_paused: bool = False,
+) -> str:
     """One line on what the studies that have not ended wait for; empty if for nothing.
 
     Args:
         studies: The studies that have not ended.
         workers: The workers connected now.
         running: How many trials of the studies run now.
+        is_paused: Whether their job is paused.
     """
     if running or not studies:
         return ""
+    if is_paused:
+        return "somebody to resume it"
     if any(may_run(worker, facts) for worker in workers for facts in studies):
         return "a free worker"
     facts = studies[0]

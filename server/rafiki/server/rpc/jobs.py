@@ -97,8 +97,7 @@ class JobServicer(JobServiceServicer):
     ) -> messages.GetTrainJobResponse:
         """Reads one job."""
         with statuses(context):
-            job = self._reader.job(JobName.parse(request.name))
-            return messages.GetTrainJobResponse(train_job=train_job_to_proto(job))
+            return messages.GetTrainJobResponse(train_job=self._job(JobName.parse(request.name)))
 
     def ListTrainJobs(
         self, request: messages.ListTrainJobsRequest, context: grpc.ServicerContext
@@ -128,6 +127,24 @@ class JobServicer(JobServiceServicer):
             )
             return messages.ListTrainJobsResponse(train_jobs=page, next_page_token=token)
 
+    def PauseTrainJob(
+        self, request: messages.PauseTrainJobRequest, context: grpc.ServicerContext
+    ) -> messages.PauseTrainJobResponse:
+        """Stops assigning trials of a job."""
+        with statuses(context):
+            name = JobName.parse(request.name)
+            self._jobs.pause(name)
+            return messages.PauseTrainJobResponse(train_job=self._job(name))
+
+    def ResumeTrainJob(
+        self, request: messages.ResumeTrainJobRequest, context: grpc.ServicerContext
+    ) -> messages.ResumeTrainJobResponse:
+        """Goes on with a paused job."""
+        with statuses(context):
+            name = JobName.parse(request.name)
+            self._jobs.resume(name)
+            return messages.ResumeTrainJobResponse(train_job=self._job(name))
+
     def StopTrainJob(
         self, request: messages.StopTrainJobRequest, context: grpc.ServicerContext
     ) -> messages.StopTrainJobResponse:
@@ -135,8 +152,7 @@ class JobServicer(JobServiceServicer):
         with statuses(context):
             name = JobName.parse(request.name)
             self._jobs.stop(name)
-            job = self._reader.job(name)
-            return messages.StopTrainJobResponse(train_job=train_job_to_proto(job))
+            return messages.StopTrainJobResponse(train_job=self._job(name))
 
     # A coroutine that writes, not a generator: it ends with its call, wherever it is.
     async def WatchTrainJob(  # type: ignore[override]  # the stubs know generators only
@@ -343,6 +359,9 @@ class JobServicer(JobServiceServicer):
                 plots, size=size, to_proto=trial_plot_to_proto, position=plot_position, scope=scope
             )
             return messages.ListTrialPlotsResponse(plots=page, next_page_token=token)
+
+    def _job(self, name: JobName) -> messages.TrainJob:
+        return train_job_to_proto(self._reader.job(name))
 
 
 def _watch_response(event: WatchEvent) -> messages.WatchTrainJobResponse:

@@ -40,7 +40,7 @@ class JobViews:
         return self.with_workers(job)
 
     def with_workers(self, job: TrainJob) -> TrainJob:
-        """A stored job with its workers and what it waits for."""
+        """A stored job with its workers, what it waits for and the time it has used."""
         if job.state.is_end:
             return job
         job_id = JobName.parse(job.name).job
@@ -48,10 +48,12 @@ class JobViews:
         workers = self._workers()
         able = [worker for worker in workers if any(may_run(worker, facts) for facts in studies)]
         waiting = ""
-        if job.state is TrainJobState.RUNNING:
+        if job.state is not TrainJobState.STOPPING:
             running = self._leases.count_of_job(job_id)
-            waiting = waiting_for(studies, workers, running)
-        return replace(job, workers=len(able), waiting_for=waiting)
+            is_paused = job.state is TrainJobState.PAUSED
+            waiting = waiting_for(studies, workers, running, is_paused=is_paused)
+        time_used = self._jobs.time_used(job_id)
+        return replace(job, workers=len(able), waiting_for=waiting, time_used=time_used)
 
     def study(self, connection: Connection, name: StudyName) -> Study:
         """A study. Raises ResourceNotFound."""

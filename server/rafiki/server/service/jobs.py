@@ -1,9 +1,10 @@
-"""Train jobs: checked, created and stopped."""
+"""Train jobs: checked, created, paused, resumed and stopped."""
 
 import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -20,7 +21,12 @@ from rafiki.resources import (
 )
 from rafiki.server.domain.advisor import Advisor, AdvisorConfig
 from rafiki.server.domain.clock import Clock
-from rafiki.server.domain.errors import InvalidArgument, ResourceNotFound, TaskMismatch
+from rafiki.server.domain.errors import (
+    InvalidArgument,
+    InvalidState,
+    ResourceNotFound,
+    TaskMismatch,
+)
 from rafiki.server.domain.names import DatasetName, JobName, ModelName, StudyName, new_id
 from rafiki.server.domain.requests import RequestKey
 from rafiki.server.domain.seeds import derive_seed
@@ -30,7 +36,16 @@ from rafiki.server.service.signals import Signals
 from rafiki.server.store.changes import add_job_change, add_study_change
 from rafiki.server.store.database import Database
 from rafiki.server.store.datasets import find_dataset
-from rafiki.server.store.jobs import ask_to_stop, find_job, insert_job, next_app_version
+from rafiki.server.store.jobs import (
+    ask_to_stop,
+    budget_times,
+    find_job,
+    insert_job,
+    job_state,
+    next_app_version,
+    pause_job,
+    resume_job,
+)
 from rafiki.server.store.models import find_model
 from rafiki.server.store.request_ids import find_answer, record_answer
 from rafiki.server.store.studies import insert_study
@@ -59,7 +74,7 @@ class _Draft:
 
 
 class JobService:
-    """Creates and stops train jobs. Thread-safe."""
+    """Creates and steers train jobs. Thread-safe."""
 
     def __init__(
         self,
@@ -116,10 +131,24 @@ class JobService:
             end_time=None,
             workers=0,
             waiting_for="",
+            time_used=None,
         )
         if validate_only:
             return "", job, [replace(draft.study, name="") for draft in drafts]
         return self._store(job, drafts, request), job, []
+
+    def pause(self, name: JobName) -> None:
+        """Has a job pause: once this returns, nothing is assigned until it is resumed.
+
+        Raises:
+            ResourceNotFound: There is no such job.
+            InvalidState: It is stopping or has ended.
+        """
+        self._turn_to(name, TrainJobState.PAUSED, pause_job)
+
+    def resume(self, name: JobName) -> None:
+        """Undoes `pause`. Raises as it does."""
+        self._turn_to(name, TrainJobState.RUNNING, resume_job)
 
     def stop(self, name: JobName) -> None:
         """Has a job stop; nothing happens if it has ended. Raises ResourceNotFound."""
@@ -132,6 +161,37 @@ class JobService:
         # Also when it was STOPPING already: then this does what was left to do.
         self._signals.job_changed(name.job)
         self._jobs.stop(name.job, EndReason.STOPPED)
+
+    def _turn_to(
+        self,
+        name: JobName,
+        state: TrainJobState,
+        turn: Callable[[Connection, str, datetime], bool],
+    ) -> None:
+        with self._database.read() as connection:
+            job = find_job(connection, name.job)
+        if job is None:
+            raise ResourceNotFound(str(name))
+        if job.state.is_end:
+            raise InvalidState(str(name), job.state)
+        budget = self._jobs.budget(name.job)
+        with budget.turn:
+            with self._database.write() as connection:
+                now = self._clock()
+                is_turned = turn(connection, name.job, now)
+                current = job_state(connection, name.job)
+                if current is not state:
+                    raise InvalidState(str(name), current)
+                if is_turned:
+                    add_job_change(connection, name.job, now)
+                times = budget_times(connection, name.job)
+            budget.times = times
+        if not is_turned:
+            return
+        logger.info("job turned job=%s state=%s", name, state)
+        self._signals.job_changed(name.job)
+        for runner in self._jobs.of_job(name.job):
+            self._signals.study_moved(runner.facts.name)
 
     def _store(self, job: TrainJob, drafts: list[_Draft], request: RequestKey) -> str:
         owner = job.owner

@@ -1,28 +1,35 @@
 """What trials report while they run."""
 
+import math
 from collections.abc import Sequence
 
-from rafiki.resources import TrialLog, TrialMetrics, TrialPlot, TrialProgress, TrialState
+from rafiki.resources import TrialLog, TrialMetrics, TrialPlot, TrialProgress
 from rafiki.server.domain.clock import Clock
-from rafiki.server.domain.errors import InvalidArgument, LeaseLost, ResourceNotFound
+from rafiki.server.domain.errors import InvalidArgument
 from rafiki.server.domain.names import TrialName
+from rafiki.server.service.report_log import LoggedReport, Report, log_report
+from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.signals import Signals
-from rafiki.server.store.changes import add_trial_change
+from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.store.database import Database
-from rafiki.server.store.reports import insert_logs, insert_metrics, put_plots, stored_sequence
-from rafiki.server.store.trials import find_trial, note_progress
 
 # A trial may declare so many plots.
 _MAX_PLOTS = 100
 
 
 class ReportService:
-    """Stores reports of leased trials. Thread-safe."""
+    """Stores reports of leased trials. Thread-safe.
 
-    def __init__(self, database: Database, clock: Clock, signals: Signals) -> None:
+    A report waits for its study only if the study may have to act on it.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, signals: Signals, jobs: RunningJobs
+    ) -> None:
         self._database = database
         self._clock = clock
         self._signals = signals
+        self._jobs = jobs
 
     def report(
         self,
@@ -41,34 +48,34 @@ class ReportService:
             LeaseLost: The lease is not that of its latest attempt, or the trial has ended.
             InvalidArgument: Two entries have one sequence.
         """
-        sequences = [log.sequence for log in logs] + [entry.sequence for entry in metrics]
-        _check_sequences(sequences)
-        if len(plots) > _MAX_PLOTS:
-            raise InvalidArgument([("plots", f"must have at most {_MAX_PLOTS} entries")])
-        is_running = False
-        with self._database.write() as connection:
-            live = find_trial(connection, name)
-            if live is None:
-                raise ResourceNotFound(str(name))
-            if not token or live.lease_token != token or live.trial.state.is_end:
-                raise LeaseLost(str(name))
-            attempt = live.trial.attempt
-            stored = stored_sequence(connection, name, attempt)
-            insert_logs(connection, name, attempt, [x for x in logs if x.sequence > stored])
-            insert_metrics(connection, name, attempt, [x for x in metrics if x.sequence > stored])
-            put_plots(connection, name, plots)
-            is_running = live.trial.state is TrialState.RUNNING
-            if progress is not None and is_running:
-                note_progress(connection, name, lease_token=token, progress=progress)
-                add_trial_change(connection, name, self._clock())
-            stored = max([stored, *sequences])
-        if progress is not None and is_running:
+        report = Report(
+            logs=tuple(logs), metrics=tuple(metrics), plots=tuple(plots), progress=progress
+        )
+        _check(report)
+        runner = self._jobs.find(name.parent)
+        if runner is not None and _may_stop_trials(runner, report):
+            logged = runner.report(name, token, report)
+        else:
+            logged = self._store(name, token, report)
+        if logged.has_progress:
             self._signals.job_changed(name.job)
-        return stored
+        return logged.sequence
+
+    def _store(self, name: TrialName, token: str, report: Report) -> LoggedReport:
+        with self._database.write() as connection:
+            return log_report(connection, name, token, report, self._clock())
 
 
-def _check_sequences(sequences: Sequence[int]) -> None:
-    if len(set(sequences)) < len(sequences):
+def _may_stop_trials(runner: StudyRunner, report: Report) -> bool:
+    if runner.facts.settings.early_stopping is None:
+        return False
+    return any(x.score is not None and math.isfinite(x.score) for x in report.metrics)
+
+
+def _check(report: Report) -> None:
+    if len(set(report.sequences)) < len(report.sequences):
         raise InvalidArgument(
             [("logs", "the sequences of logs and metrics must be distinct, over both together")]
         )
+    if len(report.plots) > _MAX_PLOTS:
+        raise InvalidArgument([("plots", f"must have at most {_MAX_PLOTS} entries")])

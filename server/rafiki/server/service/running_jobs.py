@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
@@ -17,11 +18,12 @@ from rafiki.resources import (
     Trial,
     TrialTimings,
 )
+from rafiki.server.domain.budget_clock import BudgetClock
 from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import DatasetName, ModelName, StudyName, TrialName
 from rafiki.server.domain.outcomes import Outcome
 from rafiki.server.domain.seeds import derive_seed
-from rafiki.server.domain.studies import BudgetClock, StudyFacts
+from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.service.repeats import recorded_outcome
 from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.service.surroundings import Surroundings
@@ -37,13 +39,14 @@ logger = logging.getLogger(__name__)
 class RunningJobs:
     """Starts runners, finds them, and lets them go once their studies have ended.
 
-    Thread-safe: the lock guards the dictionary only, never a step of a runner.
+    Thread-safe: the lock guards the dictionaries only, never a step of a runner.
     """
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
         self._lock = threading.Lock()
         self._runners: dict[StudyName, StudyRunner] = {}
+        self._budgets: dict[str, BudgetClock] = {}
 
     def restore(self) -> None:
         """Starts the runners of all jobs that had not ended when the server did."""
@@ -62,7 +65,7 @@ class RunningJobs:
             stored = [s for s in studies_of(connection, job_id) if _is_running(s)]
             facts = [study_facts(connection, job, study) for study in stored]
             ending = _known_ending(connection, job, facts)
-        budget = BudgetClock()
+        budget = self.budget(job_id)
         for item in facts:
             runner = StudyRunner(
                 item, budget, self._around, on_goal=lambda: self._reach_goal(job_id), ending=ending
@@ -85,6 +88,18 @@ class RunningJobs:
         with self._lock:
             return [runner for _, runner in sorted(self._runners.items())]
 
+    def budget(self, job_id: str) -> BudgetClock:
+        """The clock of the time budget of a job that has not ended."""
+        with self._lock:
+            return self._budgets.setdefault(job_id, BudgetClock())
+
+    def time_used(self, job_id: str) -> timedelta | None:
+        """How much of its time budget a job that has not ended has used; None before the start."""
+        budget = self._budgets.get(job_id)
+        if budget is None or budget.times.start is None:
+            return None
+        return timedelta(seconds=budget.elapsed_s(self._around.clock()))
+
     def of_job(self, job_id: str) -> Sequence[StudyRunner]:
         """The runners of a job."""
         return [runner for runner in self.all() if runner.facts.name.job == job_id]
@@ -95,6 +110,8 @@ class RunningJobs:
             runner = self._runners.get(study)
             if runner is not None and runner.is_ended:
                 del self._runners[study]
+                if not any(name.job == study.job for name in self._runners):
+                    self._budgets.pop(study.job, None)
 
     def complete(
         self, name: TrialName, token: str, outcome: Outcome, timings: TrialTimings | None

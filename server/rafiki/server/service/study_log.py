@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from rafiki.resources import (
+    Checkpoint,
     ControlArm,
     EndReason,
     StudyPlan,
@@ -17,16 +18,18 @@ from rafiki.resources import (
     TrialPhase,
     TrialState,
 )
-from rafiki.server.domain.advisor import Advisor, Ended, Proposed
+from rafiki.server.domain.advisor import Advisor, Ended, Merge, Merged, Proposed
 from rafiki.server.domain.attempts import LiveTrial
-from rafiki.server.domain.names import StudyName, TrialName
+from rafiki.server.domain.names import CheckpointName, StudyName, TrialName
 from rafiki.server.domain.studies import DEPLOYABLE_PHASES, StudyFacts
+from rafiki.server.store.blob_records import record_blobs
 from rafiki.server.store.changes import (
     add_job_change,
     add_round_change,
     add_study_change,
     add_trial_change,
 )
+from rafiki.server.store.checkpoints import insert_checkpoint
 from rafiki.server.store.events import EventKind, Snapshot, add_event, ended_event, save_snapshot
 from rafiki.server.store.jobs import end_job, job_state, set_best_of_job
 from rafiki.server.store.rankings import best_trial
@@ -116,6 +119,46 @@ def log_end(
     count_end(connection, name.parent, live.trial.state)
     add_trial_change(connection, name, now)
     return ended_event(name.trial, at_s, live)
+
+
+def log_merge(
+    connection: Connection,
+    study: StudyName,
+    merge: Merge,
+    merged: Checkpoint | None,
+    *,
+    error: str,
+    sequence: int,
+    at_s: float,
+    merge_s: float,
+    now: datetime,
+) -> Merged:
+    """Stores what a merge came to, a checkpoint or an error, as the event `sequence`."""
+    if merged is not None:
+        record_blobs(connection, (tensor.digest for tensor in merged.tensors), now)
+        insert_checkpoint(connection, CheckpointName.parse(merged.name), merged)
+    checkpoint = merged.name if merged is not None else ""
+    add_event(
+        connection,
+        study,
+        sequence=sequence,
+        kind=EventKind.MERGED,
+        trial=merge.number,
+        at_s=at_s,
+        time=now,
+        round=merge.round,
+        checkpoint=checkpoint,
+        merge_s=merge_s,
+        message=error,
+    )
+    return Merged(
+        number=merge.number,
+        at_s=at_s,
+        round=merge.round,
+        checkpoint=checkpoint,
+        merge_s=merge_s,
+        error=error,
+    )
 
 
 def log_best(connection: Connection, facts: StudyFacts, trial: Trial, now: datetime) -> None:

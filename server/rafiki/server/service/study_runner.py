@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from rafiki.resources import EndReason, Trial, TrialState, TrialTimings
-from rafiki.server.domain.advisor import Finish, Proposal, Wait
+from rafiki.server.domain.advisor import Finish, Merge, Proposal, Wait
 from rafiki.server.domain.attempts import LiveTrial, after_loss, after_outcome
+from rafiki.server.domain.budget_clock import BudgetClock
 from rafiki.server.domain.errors import DomainError
 from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import TrialName
 from rafiki.server.domain.outcomes import Outcome
-from rafiki.server.domain.studies import BudgetClock, StudyFacts
+from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.domain.workers import Worker
 from rafiki.server.service.repeats import recorded_outcome
+from rafiki.server.service.report_log import LoggedReport, Report
 from rafiki.server.service.study_log import StudyView
 from rafiki.server.service.study_steps import StudySteps
 from rafiki.server.service.surroundings import Assignment, Surroundings
@@ -77,16 +79,20 @@ class StudyRunner:
                 return None
             waiting = steps.pending_for(worker, workers)
             if waiting is not None:
-                live, lease = steps.assign_again(waiting, worker, now)
+                assigned = steps.assign_again(waiting, worker, now)
             else:
-                match steps.decide(workers, now):
+                decision, now = self._decide(steps, workers, now)
+                match decision:
                     case Proposal() as proposal:
-                        live, lease = steps.propose(proposal, worker, now)
+                        assigned = steps.propose(proposal, worker, now)
                     case Finish() as finish:
                         self._finish(steps, finish, now)
                         return None
                     case Wait():
                         return None
+        if assigned is None:
+            return None
+        live, lease = assigned
         self._around.signals.job_changed(self.facts.name.job)
         return Assignment(
             facts=self.facts,
@@ -102,7 +108,7 @@ class StudyRunner:
             steps.settle(now)
             if self._rests(steps, now) or steps.fold.live:
                 return
-            decision = steps.decide(max(1, workers), now)
+            decision, now = self._decide(steps, max(1, workers), now)
             if isinstance(decision, Finish):
                 self._finish(steps, decision, now)
 
@@ -140,6 +146,23 @@ class StudyRunner:
         if is_goal:
             self._on_goal()
         return after.trial
+
+    def report(self, name: TrialName, token: str, report: Report) -> LoggedReport:
+        """Stores a report with intermediate scores, and tells trials to stop that are behind.
+
+        Raises:
+            ResourceNotFound: There is no such trial.
+            LeaseLost: The lease is not that of its latest attempt, or the trial has ended.
+        """
+        with self._taking_turn() as (steps, now):
+            logged = steps.report(name, token, report, now)
+            steps.settle(now)
+            stopped = steps.stop_behind(now)
+        for trial in stopped:
+            logger.info("trial is behind and is told to stop trial=%s", trial)
+        if stopped:
+            self._around.signals.job_changed(self.facts.name.job)
+        return logged
 
     def lose(self, lease: Lease) -> None:
         """Takes back a trial whose lease, removed from the table, is lost or given up."""
@@ -218,9 +241,21 @@ class StudyRunner:
             if not steps.fold.live:
                 self._end(steps, self._ending, _END_MESSAGES[self._ending], now)
             return True
+        if self._budget.is_paused:
+            return True
         if self._budget.is_over(now, self.facts.time_s):
             steps.hurry(now)
         return False
+
+    def _decide(
+        self, steps: StudySteps, workers: int, now: datetime
+    ) -> tuple[Proposal | Wait | Finish, datetime]:
+        """What the advisor would do next, and when, once all is merged that it wants merged."""
+        while isinstance(decision := steps.decide(workers, now), Merge):
+            steps.merge(decision, now)
+            now = self._around.clock()
+            steps.settle(now)
+        return decision, now
 
     def _finish(self, steps: StudySteps, finish: Finish, now: datetime) -> None:
         if not steps.fold.live:

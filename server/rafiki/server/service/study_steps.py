@@ -18,28 +18,31 @@ from rafiki.resources import (
     TrialState,
     TrialTimings,
 )
-from rafiki.server.domain.advisor import Decision, Proposal, Proposed, Situation
+from rafiki.server.domain.advisor import Decision, Merge, Proposal, Proposed, Situation
 from rafiki.server.domain.attempts import LiveTrial, after_cancel, next_attempt
+from rafiki.server.domain.budget_clock import BudgetClock
 from rafiki.server.domain.errors import InvalidArgument
 from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import CheckpointName, TrialName
 from rafiki.server.domain.outcomes import is_behind
 from rafiki.server.domain.seeds import derive_seed
-from rafiki.server.domain.studies import BudgetClock, StudyFacts
+from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.domain.workers import Worker
+from rafiki.server.service.report_log import LoggedReport, Report, log_report, log_scores
 from rafiki.server.service.study_fold import StudyFold
 from rafiki.server.service.study_log import (
     StudyView,
     is_deployable,
     log_best,
     log_end,
+    log_merge,
     log_progress,
     log_proposal,
     log_study_end,
 )
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.store.changes import add_trial_change
-from rafiki.server.store.jobs import budget_clock_start, start_budget_clock
+from rafiki.server.store.jobs import budget_times, start_budget_clock
 from rafiki.server.store.rankings import rank_of
 from rafiki.server.store.trials import (
     end_attempt,
@@ -69,8 +72,9 @@ class StudySteps:
         self._budget = budget
         self._around = around
         advisor = around.create_advisor(facts.advisor_config())
+        with budget.turn, around.database.read() as connection:
+            budget.times = budget_times(connection, facts.name.job)
         with around.database.read() as connection:
-            budget.start = budget_clock_start(connection, facts.name.job)
             self.fold = StudyFold.load(connection, facts.name, advisor, facts.direction)
         self._stored_view = self.view(around.clock())
         self._looked_at = around.clock()
@@ -122,18 +126,23 @@ class StudySteps:
 
     def assign_again(
         self, waiting: LiveTrial, worker: Worker, now: datetime
-    ) -> tuple[LiveTrial, Lease]:
-        """Starts the next attempt of a PENDING trial."""
+    ) -> tuple[LiveTrial, Lease] | None:
+        """Starts the next attempt of a PENDING trial; None if the job is paused."""
         name = TrialName.parse(waiting.trial.name)
         live = next_attempt(waiting, worker_id=worker.worker_id, lease_token=_token(), now=now)
-        with self._around.database.write() as connection:
-            _must(start_attempt(connection, name, live), name)
-            add_trial_change(connection, name, now)
+        with self._budget.turn:
+            if self._budget.is_paused:
+                return None
+            with self._around.database.write() as connection:
+                _must(start_attempt(connection, name, live), name)
+                add_trial_change(connection, name, now)
         self.fold.keep(live)
         return live, self._grant(live)
 
-    def propose(self, proposal: Proposal, worker: Worker, now: datetime) -> tuple[LiveTrial, Lease]:
-        """Makes a trial of a proposal, and starts its first attempt."""
+    def propose(
+        self, proposal: Proposal, worker: Worker, now: datetime
+    ) -> tuple[LiveTrial, Lease] | None:
+        """Makes a trial of a proposal, and starts its first attempt; None if the job is paused."""
         study, number = self._facts.name, self.fold.number + 1
         proposal = replace(
             proposal,
@@ -147,14 +156,19 @@ class StudySteps:
             save=proposal.save,
             lease_token=_token(),
         )
-        start = self._budget.start
-        with self._around.database.write() as connection:
-            if start is None and proposal.phase is not TrialPhase.PROBE:
-                start = start_budget_clock(connection, study.job, now)
-            at_s = BudgetClock(start).elapsed_s(now)
-            event = Proposed(number=number, at_s=at_s, proposal=proposal)
-            log_proposal(connection, live, event, sequence=self.fold.sequence + 1, now=now)
-        self._budget.start = start
+        with self._budget.turn:
+            times = self._budget.times
+            if self._budget.is_paused:
+                return None
+            with self._around.database.write() as connection:
+                if times.start is None and proposal.phase is not TrialPhase.PROBE:
+                    # Not `now`: the first decision may have taken long.
+                    start = start_budget_clock(connection, study.job, self._around.clock())
+                    times = replace(times, start=start)
+                at_s = times.elapsed_s(now)
+                event = Proposed(number=number, at_s=at_s, proposal=proposal)
+                log_proposal(connection, live, event, sequence=self.fold.sequence + 1, now=now)
+            self._budget.times = times
         self.fold.number = number
         self.fold.note(event)
         self.fold.keep(live)
@@ -192,6 +206,53 @@ class StudySteps:
         if is_best and trial.score is not None:
             fold.best = (rank_of(trial), trial.score)
         return is_goal
+
+    def merge(self, merge: Merge, now: datetime) -> None:
+        """Merges the shards of a round, and stores the result; or why that cannot be done."""
+        merged, error = self._around.merge(self._facts.name, merge)
+        end = self._around.clock()
+        with self._around.database.write() as connection:
+            event = log_merge(
+                connection,
+                self._facts.name,
+                merge,
+                replace(merged, create_time=end) if merged is not None else None,
+                error=error,
+                sequence=self.fold.sequence + 1,
+                at_s=self._budget.elapsed_s(end),
+                merge_s=max(0.0, (end - now).total_seconds()),
+                now=end,
+            )
+        self.fold.note(event)
+
+    def report(self, name: TrialName, token: str, report: Report, now: datetime) -> LoggedReport:
+        """Stores a report; its scores are events, where they are of a running TUNE trial."""
+        fold = self.fold
+        with self._around.database.write() as connection:
+            logged = log_report(connection, name, token, report, now)
+            events = log_scores(
+                connection,
+                name,
+                logged,
+                sequence=fold.sequence + 1,
+                at_s=self._budget.elapsed_s(now),
+                now=now,
+            )
+        for event in events:
+            fold.note(event)
+        return logged
+
+    def stop_behind(self, now: datetime) -> list[str]:
+        """Tells the running trials to stop that the advisor wants stopped; returns their names."""
+        stops = self.fold.advisor.stops()
+        behind = [
+            live
+            for live in self.fold.running
+            if live.trial.stop_reason is None and TrialName.parse(live.trial.name).trial in stops
+        ]
+        for live in behind:
+            self._tell_to_stop(live, StopReason.EARLY_STOPPED, now)
+        return [live.trial.name for live in behind]
 
     def store_loss(self, after: LiveTrial, now: datetime) -> None:
         """Stores that a trial whose lease was lost waits for another attempt, or has ended."""

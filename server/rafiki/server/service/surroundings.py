@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rafiki.resources import Trial
-from rafiki.server.domain.advisor import Advisor, AdvisorConfig
+from rafiki.resources import Checkpoint, Trial
+from rafiki.server.domain.advisor import Advisor, AdvisorConfig, Merge
 from rafiki.server.domain.clock import Clock
 from rafiki.server.domain.leases import Lease, LeaseTable
+from rafiki.server.domain.names import StudyName
 from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.service.signals import Signals
 from rafiki.server.store.database import Database
@@ -22,6 +23,7 @@ class Surroundings:
     leases: LeaseTable
     signals: Signals
     create_advisor: Callable[[AdvisorConfig], Advisor]
+    merge: Callable[[StudyName, Merge], tuple[Checkpoint | None, str]]  # see Merger.try_merge
     lease_duration: timedelta = timedelta(seconds=20)
     max_attempts: int = 3
 

@@ -150,7 +150,8 @@ def _key(name: CheckpointName) -> dict[str, Any]:
 
 
 def _checkpoint(row: RowMapping) -> Checkpoint:
-    trial = TrialName(row["job"], row["study"], row["trial"])
+    # What the server has merged is of no single trial.
+    trial = TrialName(row["job"], row["study"], row["trial"]) if row["attempt"] else ""
     return Checkpoint(
         name=str(CheckpointName(row["job"], row["study"], row["trial"], row["attempt"])),
         trial=str(trial),

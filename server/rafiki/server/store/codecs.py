@@ -10,9 +10,15 @@ from rafiki.resources import (
     AdvisorKind,
     AdvisorSettings,
     Archs,
+    BayesOptOptions,
     Candidate,
     ControlArm,
+    EarlyStopping,
+    EarlyStoppingRule,
     EnasOptions,
+    EnasPreset,
+    EvolutionOptions,
+    ReinforceOptions,
     ScoreStats,
     StudyPlan,
     StudySpec,
@@ -33,8 +39,28 @@ def settings_from_json(data: Json) -> AdvisorSettings:
     return AdvisorSettings(
         kind=AdvisorKind(data["kind"]) if data["kind"] else None,
         control_fraction=data["control_fraction"],
-        enas=EnasOptions(**data["enas"]) if data["enas"] else None,
+        # What follows the first release is missing in rows of that release.
+        early_stopping=_early_stopping(data.get("early_stopping")),
+        final_trains=data.get("final_trains"),
+        bayes_opt=BayesOptOptions(**data["bayes_opt"]) if data.get("bayes_opt") else None,
+        enas=_enas(data["enas"]),
+        evolution=EvolutionOptions(**data["evolution"]) if data.get("evolution") else None,
+        reinforce=ReinforceOptions(**data["reinforce"]) if data.get("reinforce") else None,
     )
+
+
+def _early_stopping(data: Json) -> EarlyStopping | None:
+    if not data:
+        return None
+    return EarlyStopping(**data | {"rule": EarlyStoppingRule(data["rule"])})
+
+
+def _enas(data: Json) -> EnasOptions | None:
+    if not data:
+        return None
+    # In the first release all had this preset, and one shard.
+    preset = EnasPreset(data.get("preset", EnasPreset.DEFAULT))
+    return EnasOptions(**{"train_shards": 1} | data | {"preset": preset})
 
 
 def spec_to_json(spec: StudySpec) -> Json:
@@ -80,7 +106,8 @@ def control_arm_from_json(data: Json) -> ControlArm | None:
     """The reverse of `control_arm_to_json`."""
     if not data:
         return None
-    return ControlArm(search=ScoreStats(**data["search"]), control=ScoreStats(**data["control"]))
+    search, control = ScoreStats(**data["search"]), ScoreStats(**data["control"])
+    return ControlArm(**data | {"search": search, "control": control})
 
 
 def archs_to_json(archs: Archs) -> Json:

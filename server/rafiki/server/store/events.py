@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from rafiki.resources import TrialState
-from rafiki.server.domain.advisor import AdvisorState, Ended, Event, Proposed
+from rafiki.server.domain.advisor import AdvisorState, Ended, Event, Merged, Proposed, Reported
 from rafiki.server.domain.attempts import LiveTrial
 from rafiki.server.domain.names import StudyName
 from rafiki.server.store.tables import snapshots, study_events, trials
@@ -23,7 +23,9 @@ class EventKind(StrEnum):
     """What happened to a trial."""
 
     PROPOSED = "PROPOSED"
+    REPORTED = "REPORTED"
     ENDED = "ENDED"
+    MERGED = "MERGED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,18 @@ class Snapshot:
 
 _INSERT = insert(study_events)
 _AFTER = (
-    select(trials, study_events.c.sequence, study_events.c.kind, study_events.c.at_s)
+    select(
+        trials,
+        study_events.c.sequence,
+        study_events.c.kind,
+        study_events.c.at_s,
+        study_events.c.step,
+        study_events.c.score.label("step_score"),
+        study_events.c.round.label("merged_round"),
+        study_events.c.checkpoint.label("merged_checkpoint"),
+        study_events.c.merge_s,
+        study_events.c.message.label("merge_error"),
+    )
     .join_from(
         study_events,
         trials,
@@ -62,6 +75,12 @@ def add_event(
     trial: int,
     at_s: float,
     time: datetime,
+    step: int | None = None,
+    score: float | None = None,
+    round: int | None = None,
+    checkpoint: str | None = None,
+    merge_s: float | None = None,
+    message: str | None = None,
 ) -> None:
     """Appends an event; a sequence that is taken is an IntegrityError."""
     connection.execute(
@@ -74,6 +93,12 @@ def add_event(
             "trial": trial,
             "at_s": at_s,
             "time": time,
+            "step": step,
+            "score": score,
+            "round": round,
+            "checkpoint": checkpoint,
+            "merge_s": merge_s,
+            "message": message,
         },
     )
 
@@ -153,9 +178,22 @@ def load_snapshot(connection: Connection, study: StudyName) -> Snapshot | None:
 
 
 def _event(row: Row[Any]) -> Event:
-    if row.kind == EventKind.PROPOSED:
-        return Proposed(number=row.number, at_s=row.at_s, proposal=proposal_of(row))
-    stored = live_trial(row)
-    if not TrialState(stored.trial.state).is_end:
-        raise ValueError(f"the log says that {stored.trial.name} ended, its row that it has not")
-    return ended_event(row.number, row.at_s, stored)
+    match EventKind(row.kind):
+        case EventKind.PROPOSED:
+            return Proposed(number=row.number, at_s=row.at_s, proposal=proposal_of(row))
+        case EventKind.REPORTED:
+            return Reported(number=row.number, at_s=row.at_s, step=row.step, score=row.step_score)
+        case EventKind.MERGED:
+            return Merged(
+                number=row.number,
+                at_s=row.at_s,
+                round=row.merged_round,
+                checkpoint=row.merged_checkpoint or "",
+                merge_s=row.merge_s,
+                error=row.merge_error or "",
+            )
+        case EventKind.ENDED:
+            stored = live_trial(row)
+            if not TrialState(stored.trial.state).is_end:
+                raise ValueError(f"the log says that {stored.trial.name} ended, its row does not")
+            return ended_event(row.number, row.at_s, stored)

@@ -4,15 +4,22 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Column, Connection, Row, and_, func, insert, or_, select, update
 
 from rafiki.resources import Budget, Direction, StudySpec, TrainJob, TrainJobState
+from rafiki.server.domain.budget_clock import BudgetTimes
 from rafiki.server.domain.names import JobName
 from rafiki.server.store.codecs import spec_from_json
 from rafiki.server.store.tables import studies, train_jobs
 
 _MICROSECOND = timedelta(microseconds=1)
-_RUNNING = (TrainJobState.RUNNING, TrainJobState.STOPPING)
+_GOING = (TrainJobState.RUNNING, TrainJobState.PAUSED)
+_UNFINISHED = (*_GOING, TrainJobState.STOPPING)
+_CLOCK: tuple[Column[Any], ...] = (
+    train_jobs.c.first_assign_time,
+    train_jobs.c.paused_us,
+    train_jobs.c.pause_time,
+)
 
 
 def insert_job(connection: Connection, job: TrainJob, *, seed: int) -> None:
@@ -51,7 +58,7 @@ def next_app_version(connection: Connection, owner: str, app: str) -> int:
 
 
 def find_job(connection: Connection, job_id: str) -> TrainJob | None:
-    """The job, if it exists, without what only the sessions know."""
+    """The job, if it exists, without what only memory knows."""
     row = connection.execute(select(train_jobs).where(train_jobs.c.id == job_id)).one_or_none()
     return None if row is None else _job(connection, row)
 
@@ -87,15 +94,13 @@ def list_jobs(
 
 def unfinished_jobs(connection: Connection) -> list[str]:
     """The ids of the jobs that have not ended."""
-    statement = select(train_jobs.c.id).where(train_jobs.c.state.in_(_RUNNING))
+    statement = select(train_jobs.c.id).where(train_jobs.c.state.in_(_UNFINISHED))
     return list(connection.execute(statement.order_by(train_jobs.c.create_time)).scalars())
 
 
 def ask_to_stop(connection: Connection, job_id: str) -> bool:
-    """RUNNING to STOPPING; False if the job is in another state."""
-    statement = update(train_jobs).where(
-        train_jobs.c.id == job_id, train_jobs.c.state == TrainJobState.RUNNING
-    )
+    """RUNNING or PAUSED to STOPPING; False if the job is in another state."""
+    statement = update(train_jobs).where(train_jobs.c.id == job_id, train_jobs.c.state.in_(_GOING))
     values: dict[str, Any] = {"state": TrainJobState.STOPPING}
     return connection.execute(statement, values).rowcount == 1
 
@@ -103,9 +108,32 @@ def ask_to_stop(connection: Connection, job_id: str) -> bool:
 def end_job(connection: Connection, job_id: str, state: TrainJobState, time: datetime) -> bool:
     """Ends a job; False if it has ended already."""
     statement = update(train_jobs).where(
-        train_jobs.c.id == job_id, train_jobs.c.state.in_(_RUNNING)
+        train_jobs.c.id == job_id, train_jobs.c.state.in_(_UNFINISHED)
     )
     return connection.execute(statement, {"state": state, "end_time": time}).rowcount == 1
+
+
+def pause_job(connection: Connection, job_id: str, time: datetime) -> bool:
+    """RUNNING to PAUSED since `time`; False if the job is in another state."""
+    statement = update(train_jobs).where(
+        train_jobs.c.id == job_id, train_jobs.c.state == TrainJobState.RUNNING
+    )
+    values = {"state": TrainJobState.PAUSED, "pause_time": time}
+    return connection.execute(statement, values).rowcount == 1
+
+
+def resume_job(connection: Connection, job_id: str, time: datetime) -> bool:
+    """PAUSED to RUNNING, the pause having ended at `time`; False if it is in another state."""
+    statement = update(train_jobs).where(
+        train_jobs.c.id == job_id, train_jobs.c.state == TrainJobState.PAUSED
+    )
+    paused = budget_times(connection, job_id).resumed(time).paused
+    values = {
+        "state": TrainJobState.RUNNING,
+        "pause_time": None,
+        "paused_us": paused // _MICROSECOND,
+    }
+    return connection.execute(statement, values).rowcount == 1
 
 
 def job_state(connection: Connection, job_id: str) -> TrainJobState:
@@ -121,16 +149,15 @@ def start_budget_clock(connection: Connection, job_id: str, time: datetime) -> d
     )
     if connection.execute(statement, {"first_assign_time": time}).rowcount:
         return time
-    started = budget_clock_start(connection, job_id)
+    started = budget_times(connection, job_id).start
     assert started is not None
     return started
 
 
-def budget_clock_start(connection: Connection, job_id: str) -> datetime | None:
-    """When the time budget of a job started, if it has."""
-    statement = select(train_jobs.c.first_assign_time).where(train_jobs.c.id == job_id)
-    started: datetime | None = connection.execute(statement).scalar_one()
-    return started
+def budget_times(connection: Connection, job_id: str) -> BudgetTimes:
+    """The clock of the time budget of a job that exists."""
+    statement = select(*_CLOCK).where(train_jobs.c.id == job_id)
+    return _times(connection.execute(statement).one())
 
 
 def set_best_of_job(connection: Connection, job_id: str, best_trial: str) -> None:
@@ -160,7 +187,24 @@ def _job(connection: Connection, row: Row[Any]) -> TrainJob:
         best_trial=row.best_trial,
         create_time=row.create_time,
         end_time=row.end_time,
+        time_used=_time_used(row),
     )
+
+
+def _times(row: Row[Any]) -> BudgetTimes:
+    return BudgetTimes(
+        start=row.first_assign_time,
+        paused=row.paused_us * _MICROSECOND,
+        pause_time=row.pause_time,
+    )
+
+
+def _time_used(row: Row[Any]) -> timedelta | None:
+    """What a job that has ended had used; None for others, as it is for memory to say."""
+    times = _times(row)
+    if times.start is None or row.end_time is None:
+        return None
+    return timedelta(seconds=times.elapsed_s(row.end_time))
 
 
 def _specs(connection: Connection, job_id: str) -> tuple[StudySpec, ...]:

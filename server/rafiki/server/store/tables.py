@@ -107,6 +107,9 @@ train_jobs = Table(
     Column("end_time", Timestamp),
     Column("first_assign_time", Timestamp),  # when the budget's clock started
     Column("best_trial", Text, nullable=False, default=""),  # a name
+    Column("pause_time", Timestamp),  # since when it is paused, if it is
+    # Microseconds of ended pauses, as far as the budget's clock had started.
+    Column("paused_us", BigInteger, nullable=False, server_default="0"),
     Index(None, "create_time", "id"),
     Index(None, "owner", "app", "app_version", unique=True),
 )
@@ -192,7 +195,7 @@ trials = Table(
     Index(None, "job", "study", "phase", "score"),
 )
 
-# What attempts of trials saved. `trial` is a number.
+# What attempts of trials saved. `trial` is a number. `attempt` is 0 for what the server merged.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -231,7 +234,10 @@ checkpoint_tensors = Table(
     sqlite_with_rowid=False,
 )
 
-# What advisors are folded over: `PROPOSED` and `ENDED` of trial `trial`, in this order.
+# What advisors are folded over. `PROPOSED` and `ENDED` of trial `trial`, in this order;
+# between them perhaps `REPORTED`, with `step` and `score`; and `MERGED` of the weights of
+# `round` into `checkpoint`, where `trial` is the last of its shards to end. A merge that failed
+# has `message` in place of `checkpoint`.
 study_events = Table(
     "study_events",
     metadata,
@@ -242,6 +248,12 @@ study_events = Table(
     Column("trial", Integer, nullable=False),
     Column("at_s", Float, nullable=False),  # seconds of the time budget
     Column("time", Timestamp, nullable=False),
+    Column("step", BigInteger),
+    Column("score", Float),
+    Column("round", Integer),
+    Column("checkpoint", Text),  # a name
+    Column("merge_s", Float),
+    Column("message", Text),
     ForeignKeyConstraint(
         ["job", "study", "trial"], [trials.c.job, trials.c.study, trials.c.number]
     ),

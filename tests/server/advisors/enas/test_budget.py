@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from tests.server.advisors.fake_study import trial_s
 
 from rafiki.resources import EnasOptions, EndReason, TrialPhase, TrialState
 from rafiki.server.advisors import check_budget
-from rafiki.server.domain.advisor import AdvisorConfig, Ended, Proposal, Situation
+from rafiki.server.domain.advisor import AdvisorConfig, Ended, Merged, Proposal, Situation
 from rafiki.server.domain.errors import InfeasibleBudget
 
 if TYPE_CHECKING:
@@ -75,12 +77,30 @@ def test_the_smallest_time_named_is_feasible_and_one_second_less_is_not(
 
 @pytest.mark.parametrize("count", range(ROUND + FINAL, 4 * ROUND + FINAL))
 def test_whole_rounds_fill_the_trial_count_and_never_exceed_it(
-    make_enas: MakeEnas, fake_study: MakeStudy, count: int
+    make_enas: MakeEnas, fake_study: MakeStudy, small_options: EnasOptions, count: int
 ) -> None:
-    study = fake_study(make_enas(model_trial_count=count), workers=2).run()
+    options = replace(small_options, train_shards=1)
+    study = fake_study(make_enas(options=options, model_trial_count=count), workers=2).run()
     rounds = (count - FINAL) // ROUND
     assert len(study.advisor.rounds()) == rounds
     assert len(study.proposals) - 1 == rounds * ROUND + FINAL <= count
+
+
+@pytest.mark.parametrize("count", range(ROUND + FINAL, 4 * ROUND + FINAL))
+def test_shards_are_trials_of_the_count_and_the_plan_knows(
+    make_enas: MakeEnas, fake_study: MakeStudy, count: int
+) -> None:
+    study = fake_study(make_enas(model_trial_count=count), workers=2)
+    # The plan knows the workers from the first trial on, the steps from the PROBE.
+    study.run(until=lambda study: len(study.ends) == 1)
+    planned = study.advisor.plan(0.0)
+    study.run()
+    happened = study.advisor.plan(study.elapsed_s)
+    assert (happened.rounds, happened.trials) == (planned.rounds, planned.trials)
+    assert happened.trials == len(study.proposals) - 1 <= count
+    # A round of two shards takes a trial more; what is left holds one without.
+    more, rest = divmod(count - FINAL - ROUND, ROUND + 1)
+    assert len(study.advisor.rounds()) == 1 + more + (rest == ROUND)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -101,7 +121,7 @@ def test_no_failure_makes_a_study_exceed_its_trial_count(
     counted = 0
     outstanding = 0
     for event in study.events:
-        if study.proposals[event.number].phase is TrialPhase.PROBE:
+        if study.proposals[event.number].phase is TrialPhase.PROBE or isinstance(event, Merged):
             continue
         is_end = isinstance(event, Ended)
         outstanding += -1 if is_end else 1
@@ -192,10 +212,40 @@ def test_the_plan_is_close_to_what_happens_once_costs_are_measured(
     assert happened.trials == pytest.approx(planned.trials, rel=0.15)
 
 
-def test_trials_of_the_plan_add_up_at_every_step(
-    make_enas: MakeEnas, fake_study: MakeStudy
+def test_what_comes_once_does_not_shake_the_plan(
+    make_enas: MakeEnas, fake_study: MakeStudy, small_options: EnasOptions
 ) -> None:
-    study = fake_study(make_enas(model_trial_count=2 * ROUND + FINAL), workers=2)
+    """Evaluations take thrice what the PROBE said; the first ones wait for compilation."""
+    evaluations = itertools.count()
+
+    def takes(proposal: Proposal) -> float:
+        if proposal.phase is not TrialPhase.SEARCH_EVAL:
+            return trial_s(proposal)
+        return 33.0 if next(evaluations) < 2 else 3.0
+
+    config = make_enas(options=replace(small_options, batches_per_round=20), time_s=1000.0)
+    planned: list[int] = []
+
+    def note_plan(study: FakeStudy) -> bool:
+        if study.advisor.rounds():
+            planned.append(study.advisor.plan(study.elapsed_s).rounds)
+        return False
+
+    study = fake_study(config, workers=2, takes=takes).run(until=note_plan)
+    assert study.finish is not None
+    assert planned[-1] > 15
+    assert max(planned) <= 1.1 * planned[-1]
+    assert min(planned) >= 0.9 * planned[-1]
+
+
+@pytest.mark.parametrize("rank_trains", [0, 3])
+def test_trials_of_the_plan_add_up_at_every_step(
+    make_enas: MakeEnas, fake_study: MakeStudy, small_options: EnasOptions, rank_trains: int
+) -> None:
+    options = replace(small_options, rank_trains=rank_trains)
+    limit = 3 * ROUND + 2 + FINAL + rank_trains
+    study = fake_study(make_enas(options=options, model_trial_count=limit), workers=2)
+    study.run(until=lambda study: len(study.ends) == 1)
     totals = set()
 
     def note_plan(study: FakeStudy) -> bool:
@@ -205,4 +255,4 @@ def test_trials_of_the_plan_add_up_at_every_step(
         return False
 
     study.run(until=note_plan)
-    assert totals == {(2 * ROUND + FINAL, 2)}
+    assert totals == {(limit, 3)}

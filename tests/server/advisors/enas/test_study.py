@@ -17,6 +17,7 @@ from rafiki.server.domain.advisor import (
     AdvisorConfig,
     Ended,
     Finish,
+    Merged,
     Proposal,
     Proposed,
     Wait,
@@ -63,9 +64,12 @@ def test_every_phase_turns_on_its_policies(make_enas: MakeEnas, fake_study: Make
 
 
 def test_every_round_starts_from_the_version_before_and_is_scored_on_its_own(
-    make_enas: MakeEnas, fake_study: MakeStudy
+    make_enas: MakeEnas, fake_study: MakeStudy, small_options: EnasOptions
 ) -> None:
-    study = fake_study(make_enas(model_trial_count=3 * ROUND + FINAL), workers=2).run()
+    config = make_enas(
+        options=replace(small_options, train_shards=1), model_trial_count=3 * ROUND + FINAL
+    )
+    study = fake_study(config, workers=2).run()
     trains = study.of(TrialPhase.SEARCH_TRAIN)
     versions = [
         end.checkpoint
@@ -182,7 +186,7 @@ def test_final_scores_teach_the_controller_nothing(
 def test_no_reward_of_an_older_weight_version_reaches_the_controller(
     make_enas: MakeEnas, fake_study: MakeStudy
 ) -> None:
-    study = fake_study(make_enas(model_trial_count=3 * ROUND + FINAL), workers=3).run()
+    study = fake_study(make_enas(model_trial_count=3 * ROUND + 4 + FINAL), workers=3).run()
     open_evals: dict[int, int] = {}
     version = 0
     for event in study.events:
@@ -191,10 +195,14 @@ def test_no_reward_of_an_older_weight_version_reaches_the_controller(
                 open_evals[event.number] = proposal.round
                 assert proposal.round == version
             case Ended() if study.proposals[event.number].phase is TrialPhase.SEARCH_TRAIN:
+                version += study.proposals[event.number].shard is None
+                assert not open_evals
+            case Merged():
                 version += 1
                 assert not open_evals
             case Ended():
                 open_evals.pop(event.number, None)
+    assert version == 3
 
 
 def test_final_eval_scores_distinct_finalists_beside_as_many_controls(

@@ -92,12 +92,11 @@ class Probe:
         """The costs of a template's trials but for compilation, which the caller knows.
 
         A task with DOWNSCALE on stands for a search on shared weights, then training in
-        full; any other for trials that are trained on their own, under its policies.
+        full; any other for trials that are trained on their own, under its policies. If
+        these stop such a trial early, training in full is measured beside it.
         """
         if Policy.DOWNSCALE not in task.policies:
-            return TrialCosts(
-                final_train_s=self._train_in_full(model_class, task, task.policies, sink)
-            )
+            return self._probe_tuning(model_class, task, sink)
         offered = offered_policies(model_class.get_knob_config())
         if takes_candidates(model_class):
             costs = self._probe_candidates(model_class, task, offered)
@@ -112,6 +111,14 @@ class Probe:
             final_eval_s=costs.final_eval_s,
             final_train_s=final_train_s,
         )
+
+    def _probe_tuning(self, model_class: type[BaseModel], task: Task, sink: LogSink) -> TrialCosts:
+        tune_s = self._train_in_full(model_class, task, task.policies, sink)
+        if Policy.EARLY_STOP not in task.policies:
+            return TrialCosts(final_train_s=tune_s)
+        self._check_stopped()
+        final_train_s = self._train_in_full(model_class, task, frozenset(), sink)
+        return TrialCosts(search_train_s=tune_s, final_train_s=final_train_s)
 
     def _probe_candidates(
         self, model_class: type[BaseModel], task: Task, offered: frozenset[Policy]

@@ -1,14 +1,16 @@
 """ENAS: rounds on shared weights, then the final phases.
 
-A round is one SEARCH_TRAIN, whose checkpoint is the next weight version, and SEARCH_EVALs
-on that version, each batch of which is one step of the controller. Phases advance on
-trials that ended, never on trials proposed.
+A round is one SEARCH_TRAIN, in shards where there are several workers, whose checkpoint (or
+what those of the shards are merged into) is the next weight version, and SEARCH_EVALs on
+that version, each batch of which is one step of the controller. Phases advance on trials
+that ended, never on trials proposed.
 """
 
 from rafiki.resources import ControlArm, StudyPlan, StudyRound, TrialPhase
 from rafiki.server.advisors.enas import reports
 from rafiki.server.advisors.enas.decide import Decider
 from rafiki.server.advisors.enas.search import Search
+from rafiki.server.advisors.enas.snapshot import dump_search, load_search
 from rafiki.server.domain.advisor import (
     Advisor,
     AdvisorConfig,
@@ -38,10 +40,10 @@ class EnasAdvisor(Advisor):
         return reports.phase(self._search)
 
     def dump(self) -> AdvisorState:
-        return self._search.dump()
+        return dump_search(self._search)
 
     def load(self, state: AdvisorState) -> None:
-        self._search.load(state)
+        load_search(self._search, state)
 
     def rounds(self) -> tuple[StudyRound, ...]:
         return tuple(self._search.rounds)

@@ -1,8 +1,9 @@
 """The controller of ENAS: an LSTM that writes architectures and learns by REINFORCE.
 
 Source: "Efficient Neural Architecture Search via Parameter Sharing", arXiv 1802.03268,
-sections 2.1-2.4 and the micro search of the authors' CIFAR code. Departures: Adam with
-beta1 0.9 and epsilon 1e-8, and a baseline that starts at the first batch's mean.
+sections 2.1-2.4 and the authors' CIFAR code: its micro search, and of its macro search the
+prior on skips. Departures, each with a setting that undoes it: Adam with beta1 0.9 and epsilon
+1e-8, and a baseline that starts at the first batch's mean.
 
 Letters: B architectures, P positions, T steps and C choices (see `tables`), S node
 states, V tokens, H hidden units. Everything here is a pure function of its arguments;
@@ -43,8 +44,12 @@ class Options(NamedTuple):
     adam_epsilon: float = 1e-8
     entropy_weight: float = 1e-4
     baseline_decay: float = 0.95
+    baseline_from_zero: bool = False
     tanh_constant: float = 2.5
     temperature: float = 5.0
+    op_logit_scale: float = 1.0
+    skip_target: float = 0.4
+    skip_weight: float = 0.0
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam."""
@@ -94,7 +99,7 @@ def init_state(params: Params, options: Options) -> ControllerState:
     return ControllerState(
         params=params,
         optimizer=_init_optimizer(params, options=options),
-        baseline=jnp.asarray(np.float32(np.nan)),
+        baseline=jnp.asarray(np.float32(0.0 if options.baseline_from_zero else np.nan)),
         updates=jnp.asarray(np.int32(0)),
     )
 
@@ -166,6 +171,19 @@ def entropy(log_p: jax.Array) -> jax.Array:
     return -(jnp.exp(log_p) * jnp.maximum(log_p, IMPOSSIBLE)).sum((-1, -2))
 
 
+def skip_penalty(log_p: jax.Array, tables: Tables, target: float) -> jax.Array:
+    """How far the skips of each trajectory are from the prior `[B]`, given `conditionals`.
+
+    The Kullback-Leibler divergence of (no, take) from (1 - target, target), summed over the
+    skips of a layer, and the mean of that over layers: `src/cifar10/general_controller.py` of
+    the authors' code. The probabilities here are those that are sampled from.
+    """
+    prior = jnp.log(jnp.array([1 - target, target]))
+    two = log_p[..., :2]
+    divergence = (jnp.exp(two) * (two - prior)).sum(-1)
+    return (tables.skip[tables.positions] * divergence).sum(-1)
+
+
 def reinforce(
     state: ControllerState,
     tables: Tables,
@@ -177,7 +195,7 @@ def reinforce(
 
     The gradient is that of -mean_i (R_i - b) log p(a_i), where R_i includes the entropy
     of the trajectory, without gradient, and b is the moving average that includes this
-    batch, as in the authors' code.
+    batch, as in the authors' code; plus that of the prior on skips, if it has a weight.
 
     Args:
         state: Of the controller.
@@ -200,7 +218,11 @@ def reinforce(
         baseline = jnp.where(jnp.isnan(state.baseline), total.mean(), moved)
         log_probs = log_prob(log_p, choices)
         stats = UpdateStats(filled.mean(), entropies.mean(), log_probs.mean())
-        return -((total - baseline) * log_probs).mean(), (baseline, stats)
+        value = -((total - baseline) * log_probs).mean()
+        if options.skip_weight:
+            penalty = skip_penalty(log_p, tables, options.skip_target).mean()
+            value += options.skip_weight * penalty
+        return value, (baseline, stats)
 
     (_, (baseline, stats)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
     steps, optimizer = options.optimizer().update(gradients, state.optimizer, state.params)
@@ -219,6 +241,27 @@ update = partial(jax.jit, static_argnames="options")(reinforce)
 """`reinforce`, compiled."""
 
 
+@partial(jax.jit, static_argnames="options")
+def imitate(
+    state: ControllerState, tables: Tables, choices: jax.Array, options: Options
+) -> ControllerState:
+    """One step that makes trajectories likelier: the gradient is that of -mean_i log p(a_i).
+
+    Args:
+        state: Of the controller; baseline and count of updates stay as they are.
+        tables: Of the space.
+        choices: Architectures, int32 `[B, P]`.
+        options: Of the controller.
+    """
+
+    def loss(params: Params) -> jax.Array:
+        return -log_prob(conditionals(params, tables, choices, options), choices).mean()
+
+    gradients = jax.grad(loss)(state.params)
+    steps, optimizer = options.optimizer().update(gradients, state.optimizer, state.params)
+    return state._replace(params=optax.apply_updates(state.params, steps), optimizer=optimizer)
+
+
 class _Carry(NamedTuple):
     cell: jax.Array  # [B, H]
     hidden: jax.Array  # [B, H]
@@ -229,7 +272,7 @@ class _Carry(NamedTuple):
 
 def _rows(tables: Tables) -> Tables:
     """Tables with T as the first axis of every leaf, to scan over."""
-    return tables._replace(positions=tables.write)
+    return tables._replace(positions=tables.write)  # nobody reads them step by step
 
 
 def _start(params: Params, count: int) -> _Carry:
@@ -267,6 +310,8 @@ def _advance(
             keys=jnp.where(is_written, key[:, None], carry.keys),
         )
     logits = options.tanh_constant * jnp.tanh(logits / options.temperature)
+    if options.op_logit_scale != 1.0:
+        logits = jnp.where(table.is_node, logits, options.op_logit_scale * logits)
     return carry, jax.nn.log_softmax(jnp.where(table.mask, logits, IMPOSSIBLE))
 
 

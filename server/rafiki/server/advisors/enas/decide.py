@@ -5,22 +5,27 @@ import random
 from dataclasses import dataclass
 
 from rafiki.model.knobs import Policy
-from rafiki.resources import EndReason, TrialPhase, TrialState
+from rafiki.resources import EndReason, Shard, TrialPhase, TrialState
 from rafiki.server.advisors.budget import count_over, is_time_over, time_over
 from rafiki.server.advisors.enas.finals import FinalArm, Finals
 from rafiki.server.advisors.enas.plan import Estimate, minimum_time_s
 from rafiki.server.advisors.enas.round import Arm, Round
 from rafiki.server.advisors.enas.search import Search
 from rafiki.server.advisors.space import Choices
-from rafiki.server.domain.advisor import Decision, Finish, Proposal, Situation, Wait
+from rafiki.server.domain.advisor import Decision, Finish, Merge, Proposal, Situation, Wait
 from rafiki.server.domain.seeds import derive_seed
 
 # The most candidates of a PROBE.
 PROBE_CANDIDATES = 10
 
+# Batches that may be proposed and not learned from at a time, per worker: the oldest draw is
+# that of a controller so many updates ago. One runs while the next one is on its way.
+BATCHES_PER_WORKER = 2
+
 _TRAIN = frozenset({Policy.SHARE_PARAMS, Policy.DOWNSCALE, Policy.EARLY_STOP})
 _FINAL_EVAL = frozenset({Policy.SHARE_PARAMS, Policy.SKIP_TRAIN, Policy.DOWNSCALE})
 _SEARCH_EVAL = _FINAL_EVAL | {Policy.QUICK_EVAL}
+_BRIEF = frozenset({Policy.DOWNSCALE, Policy.EARLY_STOP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +60,44 @@ class Decider:
         if self.search.running:
             return Wait()
         cost = self.search.estimate(self.situation.workers)
-        if self._fits(self.search.shape.round_trials, cost.round_s):
-            return self._propose_train(self.search.round_number + 1)
+        shards = self.search.shards(self.situation.workers)
+        if self._fits(self.search.shape.round_trials(shards), cost.round_s):
+            return self._propose_train(self.search.round_number + 1, Shard(0, shards))
         if not self.search.round_number:
             return self._infeasible(cost)
         return self._next_final(self.search.choose_finalists())
 
     def _next_in_round(self, current: Round) -> Decision | None:
         """The next step of a round; None if no more is to be proposed in it."""
-        cost = self.search.estimate(self.situation.workers)
         if not current.is_trained:
-            if self.search.running:
-                return Wait()
-            # The first round is tried again in any case: without weights nothing is won.
-            is_first = not self.search.round_number
-            if is_first or self._fits(2, cost.train_s + cost.eval_s):
-                return self._propose_train(current.number)
-            return None
+            return self._next_in_training(current)
         arm = current.next_arm(self.search.shape)
         if arm is None:
             return Wait() if self.search.running else None
-        if self._fits(1, cost.eval_s):
-            return self._propose_search_eval(current, arm)
+        if not self._fits(1, self.search.estimate(self.situation.workers).eval_s):
+            return None
+        bound = BATCHES_PER_WORKER * max(1, self.situation.workers)
+        if arm is current.search and self._batches_in_flight(1) > bound:
+            return Wait()
+        return self._propose_search_eval(current, arm)
+
+    def _next_in_training(self, current: Round) -> Decision | None:
+        """The next step of a SEARCH_TRAIN; None if what is left of it does not fit."""
+        if current.is_merge_due:
+            return Merge(
+                number=current.last_trained,
+                round=current.number,
+                base=self.search.version,
+                shards=tuple(part.checkpoint for part in current.parts),
+            )
+        if not current.open_parts:
+            return Wait()
+        count = len(current.parts)
+        cost = self.search.estimate(self.situation.workers, count)
+        # The first round is tried again in any case: without weights nothing is won.
+        is_first = not self.search.round_number
+        if is_first or self._fits(len(current.open_parts) + 1, cost.train_s + cost.eval_s):
+            return self._propose_train(current.number, Shard(current.open_parts[0], count))
         return None
 
     def _fits(self, trials: int, time_s: float) -> bool:
@@ -99,6 +120,11 @@ class Decider:
         if training is not None:
             arm, index = training
             return self._propose_final_train(arm, index, arm is finals.control)
+        # They come last, beside the trainings where there are workers for both: the result
+        # of the study does not wait for what is told about it.
+        brief = finals.next_brief(self.search.shape)
+        if brief is not None:
+            return self._propose_brief(finals.to_rank(brief + 1)[brief][0])
         if self.search.running:
             return Wait()
         rounds = len(self.search.rounds)
@@ -132,16 +158,18 @@ class Decider:
             save=False,
         )
 
-    def _propose_train(self, number: int) -> Proposal:
+    def _propose_train(self, number: int, shard: Shard) -> Proposal:
         # A template without candidate batches has no steps; nobody measured an external one.
         steps = self.search.costs.steps_per_epoch if self.search.costs is not None else 0
-        count = steps or self.search.config.batch_size
+        # Shard i takes minibatches i, i + count, ...: this many.
+        minibatches = len(range(shard.index, steps, shard.count))
         return self._proposal(
             TrialPhase.SEARCH_TRAIN,
-            self._sample(count),
+            self._sample(minibatches or self.search.config.batch_size),
             policies=_TRAIN,
             start_checkpoint=self.search.version,
             round=number,
+            shard=shard if shard.count > 1 else None,
             data_seed=derive_seed(self.search.config.seed, "data", number),
             evaluate=False,
         )
@@ -175,6 +203,9 @@ class Decider:
     def _propose_final_train(self, arm: FinalArm, index: int, control: bool) -> Proposal:
         return self._proposal(TrialPhase.FINAL_TRAIN, [arm.candidates[index]], control=control)
 
+    def _propose_brief(self, choices: Choices) -> Proposal:
+        return self._proposal(TrialPhase.TUNE, [choices], policies=_BRIEF, control=True, save=False)
+
     def _proposal(
         self,
         phase: TrialPhase,
@@ -183,6 +214,7 @@ class Decider:
         policies: frozenset[Policy] = frozenset(),
         start_checkpoint: str = "",
         round: int = 0,
+        shard: Shard | None = None,
         data_seed: int = 0,
         control: bool = False,
         evaluate: bool = True,
@@ -195,6 +227,7 @@ class Decider:
             policies=policies,
             start_checkpoint=start_checkpoint,
             round=round,
+            shard=shard,
             data_seed=data_seed,
             control=control,
             evaluate=evaluate,
@@ -208,9 +241,12 @@ class Decider:
             },
         )
 
-    def _batches_in_flight(self) -> int:
-        """Batches proposed that the controller has not learned from: how stale a draw may be."""
-        trials = sum(
+    def _batches_in_flight(self, more: int = 0) -> int:
+        """Batches proposed that the controller has not learned from: how stale a draw may be.
+
+        `more` SEARCH_EVAL trials are counted as if they were proposed.
+        """
+        trials = more + sum(
             running.phase is TrialPhase.SEARCH_EVAL and not running.control
             for running in self.search.running.values()
         )

@@ -1,17 +1,32 @@
-"""The final phases: score finalists and controls on all data, then train the best in full."""
+"""The final phases: score finalists and controls on all data, then train the best in full.
 
+On request, some are also trained briefly from fresh parameters, to see how well scores on
+shared weights rank them.
+"""
+
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rafiki.resources import ControlArm, Direction, TrialState
+from rafiki.server.advisors.enas.best_seen import BestSeen
+from rafiki.server.advisors.enas.learner import Learner
 from rafiki.server.advisors.enas.plan import Layout
-from rafiki.server.advisors.enas.scores import score_stats
-from rafiki.server.advisors.space import Choices
+from rafiki.server.advisors.enas.rank import kendall_tau_b
+from rafiki.server.advisors.scores import score_stats
+from rafiki.server.advisors.space import ArchSpace, Choices
+from rafiki.server.domain.seeds import derive_seed
 
 # A FINAL_EVAL of several finalists that fails is proposed so often in all, and so many
 # finalists may fail in FINAL_TRAIN.
 ATTEMPTS = 3
+
+# Draws to find fresh samples that are not among the finalists yet.
+FINALIST_DRAWS = 20
+
+# Of fewer candidates a rank correlation says nothing.
+MIN_RANKED = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,10 +68,15 @@ class FinalArm:
 
 @dataclass(slots=True, kw_only=True)
 class Finals:
-    """Both arms. Chosen candidates are the best finalists; controls are taken in order."""
+    """Both arms. Chosen candidates are the best finalists; controls are taken in order.
+
+    `briefs` holds the score after brief training by number in `to_rank`, as text: None while
+    it is trained, and if it has none to compare.
+    """
 
     search: FinalArm
     control: FinalArm
+    briefs: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def is_scored(self) -> bool:
@@ -84,7 +104,24 @@ class Finals:
                 return self.control, index
         return None
 
-    def control_arm(self, direction: Direction) -> ControlArm | None:
+    def to_rank(self, count: int) -> list[tuple[Choices, float]]:
+        """The candidates to train briefly, at most `count`, with their scores in FINAL_EVAL.
+
+        Controls come first: the finalists are all good, so that their order says less.
+        """
+        scored: dict[Choices, float] = {}
+        for arm in (self.control, self.search):
+            for choices, score in zip(arm.candidates, arm.scores, strict=True):
+                if score is not None:
+                    scored.setdefault(choices, score)
+        return list(scored.items())[:count]
+
+    def next_brief(self, shape: Layout) -> int | None:
+        """The number in `to_rank` of the candidate to train briefly next; None for none."""
+        count = len(self.to_rank(shape.rank_trains))
+        return next((number for number in range(count) if str(number) not in self.briefs), None)
+
+    def control_arm(self, shape: Layout, direction: Direction) -> ControlArm | None:
         """Both arms in FINAL_EVAL, once all of it has ended."""
         if not self.is_scored:
             return None
@@ -92,7 +129,15 @@ class Finals:
             score_stats([score for score in arm.scores if score is not None], direction)
             for arm in (self.search, self.control)
         )
-        return ControlArm(search=search, control=control)
+        pairs = [
+            (shared, brief)
+            for number, (_, shared) in enumerate(self.to_rank(shape.rank_trains))
+            if (brief := self.briefs.get(str(number))) is not None
+        ]
+        tau = kendall_tau_b(pairs) if len(pairs) >= MIN_RANKED else None
+        return ControlArm(
+            search=search, control=control, rank_correlation=tau, rank_count=len(pairs)
+        )
 
     def dump(self) -> dict[str, Any]:
         """The final phases as plain JSON."""
@@ -101,7 +146,29 @@ class Finals:
     @classmethod
     def load(cls, values: dict[str, Any]) -> "Finals":
         """Restores what `dump` gave, from JSON."""
-        return cls(search=_load_arm(values["search"]), control=_load_arm(values["control"]))
+        arms = {name: _load_arm(values[name]) for name in ("search", "control")}
+        return cls(**values | arms)
+
+
+def choose_finalists(
+    learner: Learner, seen: BestSeen, space: ArchSpace, count: int, seed: int
+) -> list[Choices]:
+    """`count` distinct finalists, or as many as there are.
+
+    Half of them are the best seen, one is greedy, the rest fresh samples. Where those repeat
+    one another, the next best seen and then uniform ones step in.
+    """
+    best = seen.best(2 * count)
+    finalists = dict.fromkeys(best[: count // 2])
+    finalists[learner.greedy()] = None
+    for draw in range(FINALIST_DRAWS):
+        if len(finalists) < count:
+            drawn = learner.sample(count, derive_seed(seed, "finalists", draw))
+            finalists |= dict.fromkeys(drawn[: count - len(finalists)])
+    finalists |= dict.fromkeys(best)
+    chosen = list(finalists)[:count]
+    fill = random.Random(derive_seed(seed, "finalists"))
+    return chosen + space.draw_distinct(count - len(chosen), fill, chosen)
 
 
 def start_finals(search: Sequence[Choices], control: Sequence[Choices], per_trial: int) -> Finals:

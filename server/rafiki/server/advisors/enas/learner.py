@@ -33,8 +33,12 @@ class Learner:
             adam_epsilon=options.adam_epsilon,
             entropy_weight=options.entropy_weight,
             baseline_decay=options.baseline_decay,
+            baseline_from_zero=options.baseline_from_zero,
             tanh_constant=options.tanh_constant,
             temperature=options.temperature,
+            op_logit_scale=options.op_logit_scale,
+            skip_target=options.skip_target,
+            skip_weight=options.skip_weight,
         )
         params = controller.init_params(
             seed,
@@ -51,7 +55,7 @@ class Learner:
 
     @property
     def baseline(self) -> float:
-        """The moving average of rewards; NaN before the first batch."""
+        """The moving average of rewards; before the first batch NaN, or 0 if it starts there."""
         return float(self._state.baseline)
 
     def sample(self, count: int, seed: int) -> list[Choices]:
@@ -88,6 +92,11 @@ class Learner:
             options=self._options,
         )
         return float(stats.entropy)
+
+    def imitate(self, batch: Sequence[Choices]) -> None:
+        """Makes architectures likelier, by one step."""
+        choices = jnp.array(batch, jnp.int32)
+        self._state = controller.imitate(self._state, self._tables, choices, self._options)
 
     def dump(self) -> dict[str, NDArray[np.generic]]:
         """All parameters, optimizer state, baseline and count as arrays."""

@@ -1,6 +1,8 @@
 """How many trials and how much time an ENAS study takes, and what fits its budget."""
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rafiki.resources import EnasOptions, TrialCosts
@@ -8,8 +10,8 @@ from rafiki.server.advisors.space import ArchSpace
 from rafiki.server.domain.advisor import AdvisorConfig
 from rafiki.server.domain.errors import InfeasibleBudget
 
-# Costs are the mean of so many of the latest rounds.
-RECENT_ROUNDS = 3
+# Costs are the median of so many of the latest rounds.
+RECENT_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Layout:
     final_per_trial: int
     final_trains: int
     final_controls: int
+    rank_trains: int
 
     @property
     def batch_trials(self) -> int:
@@ -49,10 +52,9 @@ class Layout:
         """SEARCH_EVAL trials of a round."""
         return self.search_evals + self.control_evals
 
-    @property
-    def round_trials(self) -> int:
+    def round_trials(self, shards: int = 1) -> int:
         """Trials of a round."""
-        return 1 + self.round_evals
+        return shards + self.round_evals
 
     @property
     def round_candidates(self) -> int:
@@ -72,12 +74,12 @@ class Layout:
     @property
     def final_trials(self) -> int:
         """Trials of the final phases, if none has to be repeated."""
-        return self.final_evals + self.full_trains
+        return self.final_evals + self.full_trains + self.rank_trains
 
     @property
     def minimum_trials(self) -> int:
         """Trials of the smallest plan: one round and the final phases."""
-        return self.round_trials + self.final_trials
+        return self.round_trials() + self.final_trials
 
     def eval_size(self, number: int) -> int:
         """The candidates of the SEARCH_EVAL trial `number` of one arm in a round, from 0."""
@@ -104,6 +106,7 @@ def layout(config: AdvisorConfig) -> Layout:
         final_per_trial=min(config.batch_size, finalists),
         final_trains=min(options.final_trains, finalists),
         final_controls=min(options.final_controls, finalists),
+        rank_trains=min(options.rank_trains, 2 * finalists),
     )
 
 
@@ -125,47 +128,71 @@ def check_enas_budget(config: AdvisorConfig) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundCosts:
-    """What a completed round took, in seconds without compilation.
+    """What a round took, in seconds without compilation.
 
-    `eval_s` is the time of one worker per SEARCH_EVAL trial, gaps between trials included.
+    `train_s` and `eval_s` are of one worker: for all of the SEARCH_TRAIN, and per
+    SEARCH_EVAL trial, gaps between trials included.
     """
 
     train_s: float
     eval_s: float
+    merge_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """How many work: on evaluations and trainings, and on the SEARCH_TRAIN of a round."""
+
+    workers: int
+    shards: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What the parts of a plan take with so many workers, in seconds."""
+    """What the parts of a plan take with a crew, in seconds."""
 
-    train_s: float
+    train_s: float  # the SEARCH_TRAIN of a round, and the merge if it has shards
     eval_s: float  # one SEARCH_EVAL trial
     round_s: float
     reserve_s: float  # the final phases
     full_train_s: float  # the part of them that is FINAL_TRAIN
+    rank_train_s: float  # and that is brief training for the rank correlation
 
 
-def estimate(shape: Layout, probe: TrialCosts, rounds: list[RoundCosts], workers: int) -> Estimate:
-    """Costs by the PROBE, corrected by the latest rounds.
+def estimate(
+    shape: Layout,
+    probe: TrialCosts,
+    rounds: Sequence[RoundCosts],
+    briefs_s: Sequence[float],
+    crew: Crew,
+) -> Estimate:
+    """Costs by the PROBE, then by the latest rounds: their median, as one may have stalled.
 
     Final trainings are networks that were not compiled before: each wave of them is
     given the compilation time of the PROBE. A study without PROBE supposes that full
-    training takes as long as a SEARCH_TRAIN.
+    training takes as long as a SEARCH_TRAIN. Brief trainings are taken to last as long as a
+    SEARCH_TRAIN too, until some have ended in `briefs_s`, compilation included.
     """
-    recent = rounds[-RECENT_ROUNDS:]
-    train_s, eval_s = probe.search_train_s, probe.search_eval_s
-    if recent:
-        train_s = sum(costs.train_s for costs in recent) / len(recent)
-        eval_s = sum(costs.eval_s for costs in recent) / len(recent)
-    waves = math.ceil(shape.full_trains / workers)
-    full_train_s = waves * ((probe.final_train_s or train_s) + probe.compile_s)
-    final_eval_s = math.ceil(shape.final_evals / workers) * (probe.final_eval_s or eval_s)
+    recent = rounds[-RECENT_ROUNDS:] or [
+        RoundCosts(train_s=probe.search_train_s, eval_s=probe.search_eval_s)
+    ]
+    work_s = statistics.median(costs.train_s for costs in recent)
+    eval_s = statistics.median(costs.eval_s for costs in recent)
+    merges_s = [costs.merge_s for costs in recent if costs.merge_s]
+    merge_s = statistics.median(merges_s) if merges_s and crew.shards > 1 else 0.0
+    train_s = work_s / crew.shards + merge_s
+    waves = math.ceil(shape.full_trains / crew.workers)
+    full_train_s = waves * ((probe.final_train_s or work_s) + probe.compile_s)
+    brief_s = statistics.fmean(briefs_s) if briefs_s else work_s + probe.compile_s
+    rank_train_s = math.ceil(shape.rank_trains / crew.workers) * brief_s
+    final_eval_s = math.ceil(shape.final_evals / crew.workers) * (probe.final_eval_s or eval_s)
     return Estimate(
         train_s=train_s,
         eval_s=eval_s,
-        round_s=train_s + max(1.0, shape.round_evals / workers) * eval_s,
-        reserve_s=final_eval_s + full_train_s,
+        round_s=train_s + max(1.0, shape.round_evals / crew.workers) * eval_s,
+        reserve_s=final_eval_s + full_train_s + rank_train_s,
         full_train_s=full_train_s,
+        rank_train_s=rank_train_s,
     )
 
 

@@ -1,51 +1,56 @@
-"""The search of an ENAS study: a fold over its committed events, with snapshots."""
+"""The search of an ENAS study: a fold over its committed events."""
 
 import math
 import random
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass
 
 from rafiki.resources import (
     EnasOptions,
     EndReason,
     ScoreStats,
+    Shard,
     StudyRound,
     TrialCosts,
     TrialPhase,
     TrialState,
 )
-from rafiki.server.advisors.budget import Tally
+from rafiki.server.advisors.budget import Tally, is_time_over
 from rafiki.server.advisors.enas.best_seen import BestSeen
-from rafiki.server.advisors.enas.finals import ATTEMPTS, FinalArm, Finals, start_finals
+from rafiki.server.advisors.enas.finals import (
+    ATTEMPTS,
+    FinalArm,
+    Finals,
+    choose_finalists,
+    start_finals,
+)
 from rafiki.server.advisors.enas.learner import Learner
-from rafiki.server.advisors.enas.plan import Estimate, RoundCosts, estimate, layout
-from rafiki.server.advisors.enas.round import Round, dump_summary, load_summary
-from rafiki.server.advisors.enas.scores import score_stats, sign
+from rafiki.server.advisors.enas.plan import Crew, Estimate, RoundCosts, estimate, layout
+from rafiki.server.advisors.enas.results import reason, scores_of
+from rafiki.server.advisors.enas.round import Part, Round
 from rafiki.server.advisors.sampling import fixed_values
+from rafiki.server.advisors.scores import score_stats, sign
 from rafiki.server.advisors.space import ArchSpace, Choices
 from rafiki.server.domain.advisor import (
     AdvisorConfig,
-    AdvisorState,
     Ended,
     Event,
     Finish,
+    Merged,
     Proposal,
     Proposed,
 )
 from rafiki.server.domain.seeds import derive_seed
 
-# So many SEARCH_TRAINs that fail in a row, or batches without a score, end the study.
+# So many SEARCH_TRAINs or merges that fail in a row, or batches without a score, end the study.
 FAILURES_IN_A_ROW = 3
-
-# Draws to find fresh samples that are not among the finalists yet.
-FINALIST_DRAWS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What is remembered of a trial that runs; `index` is a chunk or candidate of finals."""
+    """What is remembered of a trial that runs.
+
+    `index` is its shard, or its chunk or candidate of the finals.
+    """
 
     phase: TrialPhase
     control: bool
@@ -55,11 +60,12 @@ class Running:
 
 
 class Search:
-    """What is known after the events applied so far. Only `apply` and `load` change it."""
+    """What is known after the events applied so far. Only `apply` changes it."""
 
     def __init__(self, config: AdvisorConfig) -> None:
         options = config.settings.enas or EnasOptions()
         self.config = config
+        self.options = options
         self.shape = layout(config)
         self.sign = sign(config.direction)
         self.space = ArchSpace(config.knob_config)
@@ -77,7 +83,9 @@ class Search:
         self.round_costs: list[RoundCosts] = []
         self.round_arms: tuple[ScoreStats, ScoreStats] | None = None
         self.finals: Finals | None = None
+        self.briefs_s: list[float] = []  # what brief trainings took, compilation included
         self.train_failures = 0
+        self.merge_failures = 0
         self.unscored_batches = 0
         self.finish: Finish | None = None
 
@@ -86,32 +94,40 @@ class Search:
         """Whether the costs are still to be measured."""
         return self.config.has_probe and self.costs is None
 
-    def estimate(self, workers: int) -> Estimate:
-        """What the parts of the plan take with so many workers, by the costs known so far."""
-        return estimate(self.shape, self.costs or TrialCosts(), self.round_costs, max(1, workers))
+    def shards(self, workers: int) -> int:
+        """Into how many shards the next SEARCH_TRAIN goes, with so many workers.
+
+        The first round has one: it starts from fresh parameters, so that there is no
+        checkpoint to tell what a shard has changed, and averaging does most harm while weights
+        still move far (Lin et al., "Don't Use Large Mini-Batches, Use Local SGD", arXiv
+        1808.07217). Nor are there shards without steps to share out (a template without
+        candidate batches), or without checkpoints (an external study).
+        """
+        steps = self.costs.steps_per_epoch if self.costs is not None else 0
+        if not self.version or not steps:
+            return 1
+        room = self.tally.free - self.shape.round_evals - self.shape.final_trials
+        most = self.options.train_shards or workers
+        return max(1, int(min(workers, most, steps, room)))
+
+    def estimate(self, workers: int, shards: int | None = None) -> Estimate:
+        """What the parts of the plan take with so many workers, by the costs known so far.
+
+        `shards` None means those of the next SEARCH_TRAIN.
+        """
+        rounds = self.round_costs
+        if not rounds and self.round is not None and self.round.is_measured:
+            rounds = [self.round.costs()]
+        crew = Crew(workers=max(1, workers), shards=shards or self.shards(workers))
+        return estimate(self.shape, self.costs or TrialCosts(), rounds, self.briefs_s, crew)
 
     def choose_finalists(self) -> Finals:
-        """The finalists by the state at the end of the search, and as many uniform ones.
-
-        Half of the finalists are the best seen, one is greedy, the rest fresh samples.
-        Where those repeat one another, the next best seen and then uniform ones step in.
-        """
-        seed, count = self.config.seed, self.shape.finalists
-        best = self.seen.best(2 * count)
-        finalists = dict.fromkeys(best[: count // 2])
-        finalists[self.learner.greedy()] = None
-        for draw in range(FINALIST_DRAWS):
-            if len(finalists) < count:
-                drawn = self.learner.sample(count, derive_seed(seed, "finalists", draw))
-                finalists |= dict.fromkeys(drawn[: count - len(finalists)])
-        finalists |= dict.fromkeys(best)
-        chosen = list(finalists)[:count]
-        fill = random.Random(derive_seed(seed, "finalists"))
-        chosen += self.space.draw_distinct(count - len(chosen), fill, chosen)
-        controls = self.space.draw_distinct(
-            count, random.Random(derive_seed(seed, "final controls"))
-        )
-        return start_finals(chosen, controls, self.shape.final_per_trial)
+        """The finalists by the state at the end of the search, and as many uniform ones."""
+        shape, seed = self.shape, self.config.seed
+        chosen = choose_finalists(self.learner, self.seen, self.space, shape.finalists, seed)
+        rng = random.Random(derive_seed(seed, "final controls"))
+        controls = self.space.draw_distinct(shape.finalists, rng)
+        return start_finals(chosen, controls, shape.final_per_trial)
 
     def apply(self, event: Event) -> None:
         """Folds in the next committed event."""
@@ -120,6 +136,8 @@ class Search:
                 self._apply_proposed(event)
             case Ended():
                 self._apply_ended(event)
+            case Merged():
+                self._apply_merged(event)
 
     def _apply_proposed(self, event: Proposed) -> None:
         proposal = event.proposal
@@ -128,9 +146,7 @@ class Search:
         index = 0
         match proposal.phase:
             case TrialPhase.SEARCH_TRAIN:
-                if self.round is None or self.round.number != proposal.round:
-                    self._close_round()
-                    self.round = Round(number=proposal.round, train_from_s=event.at_s)
+                index = self._apply_train_proposed(event)
             case TrialPhase.SEARCH_EVAL:
                 self._apply_eval_proposed(event)
             case TrialPhase.FINAL_EVAL:
@@ -140,6 +156,8 @@ class Search:
                 index = self._claim_chunk(self._final_arm(proposal.control))
             case TrialPhase.FINAL_TRAIN:
                 index = self._claim_training(proposal)
+            case TrialPhase.TUNE:
+                index = self._claim_brief()
             case _:
                 pass
         # What a training held is not needed again, and may be thousands of candidates.
@@ -151,6 +169,19 @@ class Search:
             candidates=[self.space.choices(c) for c in proposal.candidates] if keeps else [],
             index=index,
         )
+
+    def _apply_train_proposed(self, event: Proposed) -> int:
+        proposal = event.proposal
+        shard = proposal.shard or Shard(0, 1)
+        current = self.round
+        # A round given up for want of room may begin again, in fewer shards.
+        if current is None or (current.number, len(current.parts)) != (proposal.round, shard.count):
+            self._close_round()
+            parts = [Part() for _ in range(shard.count)]
+            current = Round(number=proposal.round, train_from_s=event.at_s, parts=parts)
+            self.round = current
+        current.parts[shard.index].is_running = True
+        return shard.index
 
     def _apply_eval_proposed(self, event: Proposed) -> None:
         current = self.round
@@ -175,6 +206,13 @@ class Search:
         arm.trained[str(index)] = TrialState.RUNNING
         return index
 
+    def _claim_brief(self) -> int:
+        number = self.finals.next_brief(self.shape) if self.finals is not None else None
+        if self.finals is None or number is None:
+            raise ValueError("a brief training was proposed, but all are")
+        self.finals.briefs[str(number)] = None
+        return number
+
     def _final_arm(self, control: bool) -> FinalArm:
         if self.finals is None:
             raise ValueError("the final phases have not begun")
@@ -187,13 +225,15 @@ class Search:
             case TrialPhase.PROBE:
                 self._end_probe(event)
             case TrialPhase.SEARCH_TRAIN:
-                self._end_train(event)
+                self._end_train(event, running)
             case TrialPhase.SEARCH_EVAL:
                 self._end_search_eval(event, running)
             case TrialPhase.FINAL_EVAL:
                 self._end_final_eval(event, running)
             case TrialPhase.FINAL_TRAIN:
                 self._end_final_train(event, running)
+            case TrialPhase.TUNE:
+                self._end_brief(event, running)
             case phase:
                 raise ValueError(f"ENAS has no trials of phase {phase}")
 
@@ -201,22 +241,40 @@ class Search:
         if event.state is TrialState.COMPLETED:
             self.costs = event.costs or TrialCosts()
         elif event.state is TrialState.ERRORED:
-            self._fail(f"PROBE failed: {_reason(event)}")
+            self._fail(f"PROBE failed: {reason(event)}")
 
-    def _end_train(self, event: Ended) -> None:
+    def _end_train(self, event: Ended, running: Running) -> None:
         current = self.round
         if event.state is TrialState.ERRORED:
             self.train_failures += 1
             if self.train_failures >= FAILURES_IN_A_ROW:
-                self._fail(f"SEARCH_TRAIN failed {self.train_failures} times: {_reason(event)}")
-        if event.state is not TrialState.COMPLETED or current is None:
+                self._fail(f"SEARCH_TRAIN failed {self.train_failures} times: {reason(event)}")
+        if current is None or running.round != current.number:
             return
-        self.train_failures = 0
-        self.version = event.checkpoint
-        self.round_number = current.number
-        current.is_trained = True
-        current.train_to_s = event.at_s
-        current.train_compile_s = event.compile_s
+        current.end_part(running.index, event)
+        if event.state is TrialState.COMPLETED:
+            self.train_failures = 0
+        if current.is_trained:
+            self._advance(current.number, event.checkpoint)
+
+    def _apply_merged(self, event: Merged) -> None:
+        current = self.round
+        if current is None or event.round != current.number:
+            raise ValueError(f"weights of round {event.round} were merged outside of it")
+        current.end_merge(event)
+        if not event.error:
+            self.merge_failures = 0
+            self._advance(current.number, event.checkpoint)
+            return
+        self.merge_failures += 1
+        if self.merge_failures >= FAILURES_IN_A_ROW:
+            times = f"{self.merge_failures} times"
+            self._fail(f"the shards of a round could not be merged {times}: {event.error}")
+
+    def _advance(self, number: int, version: str) -> None:
+        """Makes `version` the latest weights."""
+        self.version = version
+        self.round_number = number
 
     def _end_search_eval(self, event: Ended, running: Running) -> None:
         current = self.round
@@ -227,9 +285,9 @@ class Search:
             arm.proposed -= 1
             return
         arm.ended += 1
-        current.eval_to_s = event.at_s
+        current.eval_ends_s.append(event.at_s)
         current.eval_compile_s += event.compile_s
-        scores = _scores(event, len(running.candidates))
+        scores = scores_of(event, len(running.candidates))
         scored = list(zip(running.candidates, scores, strict=True))
         current.score(arm, scored, self.config.direction)
         if not running.control:
@@ -257,7 +315,7 @@ class Search:
             else:
                 self.unscored_batches += 1
         if self.unscored_batches >= FAILURES_IN_A_ROW:
-            detail = f", the last failed: {_reason(event)}" if event.error is not None else ""
+            detail = f", the last failed: {reason(event)}" if event.error is not None else ""
             self._fail(f"{FAILURES_IN_A_ROW} batches in a row had no score{detail}")
 
     def _close_round(self) -> None:
@@ -289,18 +347,18 @@ class Search:
         chunk.is_running = False
         size = chunk.stop - chunk.start
         if event.state is TrialState.COMPLETED:
-            arm.scores[chunk.start : chunk.stop] = _scores(event, size)
+            arm.scores[chunk.start : chunk.stop] = scores_of(event, size)
             chunk.is_done = True
         elif event.state is TrialState.ERRORED:
             chunk.errors += 1
             # One candidate that fails is unscored; that several fail may not be their fault.
-            has_room = self.tally.free > self.shape.full_trains
+            has_room = self.tally.free > self.shape.full_trains + self.shape.rank_trains
             is_tried_again = size > 1 and not running.control and has_room
             chunk.is_done = chunk.errors >= ATTEMPTS or not is_tried_again
         if finals is None or not all(chunk.is_done for chunk in finals.search.chunks):
             return
         if all(score is None for score in finals.search.scores):
-            self._fail(f"no finalist has a score, the last: {_reason(event)}")
+            self._fail(f"no finalist has a score, the last: {reason(event)}")
 
     def _end_final_train(self, event: Ended, running: Running) -> None:
         arm = self._final_arm(running.control)
@@ -313,85 +371,20 @@ class Search:
         scored = sum(score is not None for score in arm.scores)
         failed = arm.count(TrialState.ERRORED)
         if failed >= min(ATTEMPTS, scored) and failed == len(arm.trained):
-            self._fail(f"FINAL_TRAIN failed for {failed} finalists: {_reason(event)}")
+            self._fail(f"FINAL_TRAIN failed for {failed} finalists: {reason(event)}")
+
+    def _end_brief(self, event: Ended, running: Running) -> None:
+        if self.finals is None:
+            raise ValueError("the final phases have not begun")
+        if event.state is TrialState.CANCELLED:
+            del self.finals.briefs[str(running.index)]
+            return
+        if event.state is not TrialState.COMPLETED:
+            return
+        self.briefs_s.append(event.run_s)
+        # What the end of the time has cut short does not compare with the others.
+        if not is_time_over(self.config, event.at_s):
+            self.finals.briefs[str(running.index)] = event.score
 
     def _fail(self, message: str) -> None:
         self.finish = Finish(reason=EndReason.TOO_MANY_ERRORS, message=message)
-
-    def dump(self) -> AdvisorState:
-        """All of it as JSON and arrays."""
-        finish, current, finals = self.finish, self.round, self.finals
-        values: dict[str, Any] = {
-            "tally": self.tally.dump(),
-            "running": [[number, asdict(trial)] for number, trial in self.running.items()],
-            "costs": asdict(self.costs) if self.costs is not None else None,
-            "workers": self.workers,
-            "version": self.version,
-            "round": current.dump() if current is not None else None,
-            "round_number": self.round_number,
-            "rounds": [dump_summary(summary) for summary in self.rounds],
-            "round_costs": [asdict(costs) for costs in self.round_costs],
-            "round_arms": [asdict(stats) for stats in self.round_arms or ()],
-            "finals": finals.dump() if finals is not None else None,
-            "train_failures": self.train_failures,
-            "unscored_batches": self.unscored_batches,
-            "finish": [finish.reason, finish.message] if finish else None,
-        }
-        controller = {f"controller/{name}": a for name, a in self.learner.dump().items()}
-        seen = {f"seen/{name}": array for name, array in self.seen.dump().items()}
-        return AdvisorState(values=values, arrays=controller | seen)
-
-    def load(self, state: AdvisorState) -> None:
-        """Restores what `dump` gave."""
-        values = state.values
-        self.tally.load(values["tally"])
-        self.running = {number: _load_running(trial) for number, trial in values["running"]}
-        self.costs = TrialCosts(**values["costs"]) if values["costs"] else None
-        self.workers = values["workers"]
-        self.version = values["version"]
-        self.round = Round.load(values["round"]) if values["round"] else None
-        self.round_number = values["round_number"]
-        self.rounds = [load_summary(summary) for summary in values["rounds"]]
-        self.round_costs = [RoundCosts(**costs) for costs in values["round_costs"]]
-        arms = [ScoreStats(**stats) for stats in values["round_arms"]]
-        self.round_arms = (arms[0], arms[1]) if arms else None
-        self.finals = Finals.load(values["finals"]) if values["finals"] else None
-        self.train_failures = values["train_failures"]
-        self.unscored_batches = values["unscored_batches"]
-        finish = values["finish"]
-        self.finish = Finish(reason=EndReason(finish[0]), message=finish[1]) if finish else None
-        self.learner.load(_below("controller/", state))
-        self.seen.load(_below("seen/", state))
-
-
-def _below(prefix: str, state: AdvisorState) -> "dict[str, np.ndarray[Any, Any]]":
-    return {
-        name.removeprefix(prefix): array
-        for name, array in state.arrays.items()
-        if name.startswith(prefix)
-    }
-
-
-def _load_running(values: dict[str, Any]) -> Running:
-    running = Running(**values)
-    return replace(
-        running,
-        phase=TrialPhase(running.phase),
-        candidates=[tuple(choices) for choices in running.candidates],
-    )
-
-
-def _reason(event: Ended) -> str:
-    return event.error.message if event.error is not None else "no reason given"
-
-
-def _scores(event: Ended, count: int) -> list[float | None]:
-    """The scores of the candidates of a trial; those of one that failed are None."""
-    if event.state is not TrialState.COMPLETED:
-        return [None] * count
-    if count == 1 and event.score is not None:
-        return [event.score]
-    scores = [candidate.score for candidate in event.candidates]
-    if len(scores) != count:
-        raise ValueError(f"trial {event.number} has {len(scores)} scores, not {count}")
-    return scores

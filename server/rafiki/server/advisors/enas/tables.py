@@ -31,6 +31,7 @@ class Tables(NamedTuple):
     is_node: jax.Array  # bool [T, C]
     mask: jax.Array  # bool [T, C]
     write: jax.Array  # int32 [T] the node state written at this step, or NO_STATE
+    skip: jax.Array  # float32 [T] the weight of a skip in the prior: 1 / layers, else 0
     positions: jax.Array  # int32 [P] the steps that are positions
 
 
@@ -52,6 +53,7 @@ class _Step(NamedTuple):
     choices: Sequence[tuple[bool, int]]  # (is a node, its state or token)
     write: int
     is_position: bool
+    is_skip: bool = False
 
 
 def build_space(config: KnobConfig) -> Space:
@@ -63,14 +65,15 @@ def build_space(config: KnobConfig) -> Space:
     for name, knob in arch_knobs(config).items():
         for node in _nodes(knob):
             states[name, node] = len(states)
-        for number, (position, node_built) in enumerate(zip(knob.items, knob.nodes, strict=True)):
+        positions = zip(knob.items, knob.nodes, knob.skips, strict=True)
+        for number, (position, node_built, skip) in enumerate(positions):
             choices = [
                 (True, states[name, choice.node])
                 if isinstance(choice, NodeRef)
                 else (False, tokens[choice])
                 for choice in position
             ]
-            steps.append(_Step(choices, NO_STATE, True))
+            steps.append(_Step(choices, NO_STATE, True, skip))
             if node_built is not None and node_built not in knob.nodes[number + 1 :]:
                 steps.append(_Step([(False, start)], states[name, node_built], False))
     return Space(_pack(steps), start + 1, len(states), states)
@@ -93,11 +96,15 @@ def _pack(steps: Sequence[_Step]) -> Tables:
             (state if node else token)[number, index] = value
             is_node[number, index] = node
             mask[number, index] = True
+    is_skip = np.array([step.is_skip for step in steps])
+    # Skips that follow one another are of one layer, as in the authors' macro space.
+    layers = np.count_nonzero(np.diff(is_skip, prepend=False) & is_skip)
     return Tables(
         token=jnp.asarray(token),
         state=jnp.asarray(state),
         is_node=jnp.asarray(is_node),
         mask=jnp.asarray(mask),
         write=jnp.array([step.write for step in steps], jnp.int32),
+        skip=jnp.asarray(is_skip / max(1, layers), jnp.float32),
         positions=jnp.array(np.flatnonzero([step.is_position for step in steps]), jnp.int32),
     )

@@ -27,7 +27,6 @@ from rafiki.resources import (
     AdvisorSettings,
     Direction,
     EndReason,
-    TrialErrorKind,
     TrialPhase,
     TrialState,
 )
@@ -152,43 +151,6 @@ def test_the_probe_comes_first_and_is_not_counted(fake_study: MakeStudy) -> None
     probe = study.proposals[1]
     assert not probe.evaluate and not probe.save
     assert study.finish is not None and study.finish.reason is EndReason.TRIAL_COUNT
-
-
-def test_a_failed_probe_ends_the_study(fake_study: MakeStudy) -> None:
-    def fails(study: FakeStudy, number: int, proposal: Proposal) -> Ended | None:
-        return study.errored(number)
-
-    study = fake_study(make_random(WIDE, has_probe=True, time_s=100.0), outcome=fails).run()
-    assert study.finish is not None and study.finish.reason is EndReason.TOO_MANY_ERRORS
-    assert len(study.proposals) == 1
-
-
-def test_a_probe_with_knobs_the_model_rejects_is_tried_with_others(
-    fake_study: MakeStudy,
-) -> None:
-    def first_rejected(study: FakeStudy, number: int, proposal: Proposal) -> Ended | None:
-        return study.errored(number, TrialErrorKind.INFEASIBLE) if number == 1 else None
-
-    config = make_random(WIDE, has_probe=True, model_trial_count=1)
-    study = fake_study(config, outcome=first_rejected).run()
-    assert [p.phase for p in study.of(TrialPhase.PROBE)] == [TrialPhase.PROBE] * 2
-    assert study.proposals[1].knobs != study.proposals[2].knobs
-
-
-def test_ten_errors_in_a_row_end_the_study_but_rejected_knobs_do_not(
-    fake_study: MakeStudy,
-) -> None:
-    def rejected(study: FakeStudy, number: int, proposal: Proposal) -> Ended | None:
-        return study.errored(number, TrialErrorKind.INFEASIBLE)
-
-    def broken(study: FakeStudy, number: int, proposal: Proposal) -> Ended | None:
-        return study.errored(number)
-
-    config = make_random(WIDE, model_trial_count=30)
-    assert len(fake_study(config, outcome=rejected).run().proposals) == 30
-    study = fake_study(config, outcome=broken).run()
-    assert len(study.proposals) == 10
-    assert study.finish is not None and study.finish.reason is EndReason.TOO_MANY_ERRORS
 
 
 def test_the_trial_count_is_never_exceeded_and_cancelled_trials_do_not_count(
