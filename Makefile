@@ -1,4 +1,4 @@
-.PHONY: install demo proto lint test check
+.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -43,3 +43,19 @@ check: .venv/.installed lint proto
 	! git ls-files --others --exclude-standard -- client/rafiki/v1 | grep .
 	if tag=$$(git describe --tags --abbrev=0 2>/dev/null); then buf breaking --against ".git#tag=$$tag"; fi
 	pytest -n 2 --dist loadfile -m "not slow"
+
+# The benchmarks, with tables and peers that nothing else needs. See docs/benchmarks.md.
+bench-install: .venv-bench/.installed
+
+.venv-bench/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@.venv-bench/bin/python -m pip install -qq -c constraints.txt -e '.[all]' --group bench
+	@touch $@
+
+# Flags by ARGS, as in: make bench-advisors ARGS='--seeds 100 --workers 1 8'
+bench-advisors: .venv-bench/.installed
+	.venv-bench/bin/python benchmarks/advisors.py $(ARGS)
+
+bench-advisors-live: .venv-bench/.installed
+	.venv-bench/bin/python benchmarks/advisors_live.py $(ARGS)

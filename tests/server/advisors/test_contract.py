@@ -131,8 +131,15 @@ STOPPING = [
 ]
 SCHEMES = [*TUNING, ENAS, FIXED_]
 
-each = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
-each_tuning = pytest.mark.parametrize("scheme", TUNING, ids=lambda scheme: scheme.name)
+
+def _parameter(scheme: Scheme) -> Any:
+    """A scheme as a parameter of a test; that of a controller, which is compiled, is slow."""
+    marks = [pytest.mark.slow] if scheme is REINFORCE else []
+    return pytest.param(scheme, id=scheme.name, marks=marks)
+
+
+each = pytest.mark.parametrize("scheme", list(map(_parameter, SCHEMES)))
+each_tuning = pytest.mark.parametrize("scheme", list(map(_parameter, TUNING)))
 each_stopping = pytest.mark.parametrize("scheme", STOPPING, ids=lambda scheme: scheme.name)
 
 KINDS = [kind for kind in TrialErrorKind if kind is not TrialErrorKind.INFEASIBLE]

@@ -76,6 +76,7 @@ def test_without_a_reward_the_share_of_skips_goes_to_the_target(target: float) -
     assert skip_share(learner, knob) == pytest.approx(target, abs=0.05)
 
 
+@pytest.mark.slow
 def test_without_a_weight_the_prior_does_nothing() -> None:
     knob = macro_knob()
     learners = [

@@ -14,6 +14,9 @@ from rafiki.server.advisors.tuning.history import History, Point
 from rafiki.server.advisors.tuning.reinforce import ReinforceSampler, ranks
 from rafiki.server.domain.advisor import AdvisorState, Ended, Proposal
 
+# The controller is compiled.
+pytestmark = pytest.mark.slow
+
 OPTIONS = ReinforceOptions(batch_size=4)
 
 
@@ -149,7 +152,6 @@ def test_failed_trials_are_part_of_their_batch() -> None:
     assert reloaded(study.advisor, config).rounds() == study.advisor.rounds()
 
 
-@pytest.mark.slow
 def test_reinforce_learns_which_choices_are_good() -> None:
     # Few trials for the size of the space: the best architectures are not tried twice.
     config = tuning_config(AdvisorKind.REINFORCE, LONG_ARCH, model_trial_count=200)
