@@ -1,0 +1,1 @@
+"""BAYES_OPT: a Gaussian process fitted to what was tried chooses what to try next."""
