@@ -1,4 +1,4 @@
-.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live
+.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -59,3 +59,6 @@ bench-advisors: .venv-bench/.installed
 
 bench-advisors-live: .venv-bench/.installed
 	.venv-bench/bin/python benchmarks/advisors_live.py $(ARGS)
+
+bench-enas-workers: .venv/.installed
+	.venv/bin/python benchmarks/enas_workers.py $(ARGS)
