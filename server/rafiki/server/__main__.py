@@ -30,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A server that is started again finds the controller's programs compiled.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.data_dir / "jax-cache"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # The matrices of BAYES_OPT are small: threads would cost more than they bring, and the
+    # last bits of a proposal, which a replay repeats, would depend on their number. NumPy's
+    # linear algebra reads this when it is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # What gRPC's core would print itself is reported by the server, in its own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from rafiki.server.app import CannotListen, ServerConfig, serve
