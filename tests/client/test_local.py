@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,15 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 def test_nothing_is_left_when_up_ends(how: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from rafiki.client.cli import main; main()", "up"]
     flags = ["--workers", "1", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path)]
-    with subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True) as up:
+    # As most people's: a pipe is not written line by line unless the program sees to it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with (
+        subprocess.Popen(
+            [*command, *flags], stdout=subprocess.PIPE, text=True, env=environment
+        ) as up,
+        ExitStack() as at_failure,
+    ):
+        at_failure.callback(up.kill)
         assert up.stdout is not None
         lines = iter(up.stdout.readline, "")
         assert any("Ctrl-C stops" in line for line in lines)
@@ -109,6 +118,7 @@ def test_nothing_is_left_when_up_ends(how: signal.Signals, tmp_path: Path) -> No
         up.send_signal(how)
         up.wait(60)
         rest = up.stdout.read()
+        at_failure.pop_all()
     assert len(children) == 2
     wait_until(lambda: not any(is_alive(int(child)) for child in children))
     assert how is signal.SIGKILL or "stopped" in rest

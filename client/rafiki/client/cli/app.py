@@ -1,5 +1,7 @@
 """The commands of `rafiki`, put together."""
 
+import io
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -68,4 +70,7 @@ app.add_typer(checkpoints.app, name="checkpoint")
 
 def main() -> None:
     """Runs the `rafiki` command."""
+    # Whoever reads a pipe follows `up` and `watch` line by line, as in a terminal.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     app(prog_name="rafiki")
