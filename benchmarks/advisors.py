@@ -120,15 +120,14 @@ def _run(tasks: Sequence[Task], done: Sequence[Run], processes: int) -> list[Run
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, min(processes, len(todo))), mp_context=context) as pool:
         futures = {pool.submit(make_run, task): task for task in todo}
-        for count, future in enumerate(as_completed(futures), 1):
-            try:
+        try:
+            for count, future in enumerate(as_completed(futures), 1):
                 runs[futures[future]] = future.result()
-            except Exception:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            if count % max(1, len(todo) // 20) == 0:
-                taken_s = time.monotonic() - started_s
-                print(f"{count} of {len(todo)} runs, {taken_s:.0f} s", file=sys.stderr)
+                if count % max(1, len(todo) // 20) == 0:
+                    taken_s = time.monotonic() - started_s
+                    print(f"{count} of {len(todo)} runs, {taken_s:.0f} s", file=sys.stderr)
+        finally:  # after an error or Ctrl-C, what has not begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
     return [runs[task] for task in tasks]
 
 
