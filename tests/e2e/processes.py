@@ -116,7 +116,10 @@ class System:
 
     def slow_down(self, seconds: float) -> None:
         """From now on every step of the planted template takes this long."""
-        self.slow_file.write_text(str(seconds))
+        # Whole or not at all: a template may be reading it.
+        written = self.slow_file.with_suffix(".new")
+        written.write_text(str(seconds))
+        written.replace(self.slow_file)
 
     def speed_up(self) -> None:
         """Undoes `slow_down`."""

@@ -6,6 +6,7 @@ plus a little of the weights, so that it changes when they do. With a file named
 environment variable PLANTED_SLOW, every step of training and evaluating takes a while.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -36,8 +37,10 @@ VALUES = [KnobValue(choice) for choice in range(CHOICES)]
 
 def _pause() -> None:
     name = os.environ.get("PLANTED_SLOW")
-    if name and Path(name).exists():
-        time.sleep(float(Path(name).read_text()))
+    if name:
+        # The file may go away at any moment.
+        with contextlib.suppress(FileNotFoundError):
+            time.sleep(float(Path(name).read_text()))
 
 
 class Planted(BaseModel):

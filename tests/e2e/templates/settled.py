@@ -1,5 +1,6 @@
 """A template without anything to tune. For PLANTED_SLOW see `planted.py`."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -29,8 +30,10 @@ class Settled(BaseModel):
         random = np.random.default_rng(self.seed)
         name = os.environ.get("PLANTED_SLOW")
         for epoch in range(EPOCHS):
-            if name and Path(name).exists():
-                time.sleep(float(Path(name).read_text()))
+            if name:
+                # The file may go away at any moment.
+                with contextlib.suppress(FileNotFoundError):
+                    time.sleep(float(Path(name).read_text()))
             self.weight += self.rate * random.normal()
             logger.progress((epoch + 1) / EPOCHS)
 
