@@ -93,10 +93,12 @@ def replay(
     return [float(score) for score in json.loads(output.splitlines()[-1])]
 
 
-def test_each_search_program_is_compiled_once_in_a_whole_job(search: Search) -> None:
+@pytest.mark.parametrize(
+    "program", ["search_train_steps", "search_evaluate", "final_train_steps", "final_evaluate"]
+)
+def test_each_program_is_compiled_once_in_a_whole_job(search: Search, program: str) -> None:
     assert len(search.of_phase(TrialPhase.SEARCH_TRAIN)) == 2
-    assert search.compilations["search_train_step"] == 1
-    assert search.compilations["search_evaluate"] == 1
+    assert search.compilations[program] == 1
 
 
 def test_a_fresh_process_gives_bit_equal_scores(search: Search, tmp_path: Path) -> None:

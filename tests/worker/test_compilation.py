@@ -76,7 +76,9 @@ def test_another_child_finds_the_programs_of_the_first_on_disk(compiled: Bench) 
 
 
 @pytest.mark.slow
-def test_a_program_that_cannot_be_loaded_is_compiled_again_without_a_word(compiled: Bench) -> None:
+def test_a_program_that_cannot_be_loaded_is_compiled_and_kept_anew_without_a_word(
+    compiled: Bench,
+) -> None:
     compiled.run(TrialPhase.TUNE, knobs={"width": 8})
     compiled.child.kill()
     for program in compiled.folder.glob("data/jax-cache/*/*-cache"):
@@ -88,3 +90,9 @@ def test_a_program_that_cannot_be_loaded_is_compiled_again_without_a_word(compil
     assert ended.error is None
     assert ended.compilations["heavy_step"] == 1
     assert compiled.record.lines == []
+
+    compiled.child.kill()
+    compiled.start()
+    again, _ = compiled.run(TrialPhase.TUNE, knobs={"width": 8})
+    assert "heavy_step" not in again.compilations
+    assert again.cache_hits >= 1

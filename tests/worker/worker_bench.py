@@ -69,17 +69,18 @@ class WorkerBench:
         session: FakeSession,
         *,
         mode: str = "ok",
+        knobs: Mapping[str, Scalar] | None = None,
         phase: TrialPhase = TrialPhase.TUNE,
         policies: frozenset[Policy] = frozenset(),
         start_checkpoint: str = "",
     ) -> str:
-        """Assigns a trial of the template `Line`; returns its lease token."""
+        """Assigns a trial, without knobs one of `Line`; returns its lease token."""
         self.trials += 1
         token = f"lease-{self.trials}"
         trial = Trial(
             name=f"{STUDY}/trials/{self.trials}",
             phase=phase,
-            knobs=dict(LINE) | {"mode": mode},
+            knobs=dict(LINE) | {"mode": mode} if knobs is None else dict(knobs),
             policies=policies,
             start_checkpoint=start_checkpoint,
         )

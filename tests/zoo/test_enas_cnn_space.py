@@ -1,13 +1,14 @@
 """The knobs of the template."""
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from rafiki.model import ArchKnob, FixedKnob, NodeRef, Policy
 from rafiki.model.knobs import arch_knobs, check_knob_config, choice_tokens, offered_policies
-from rafiki.supernet import OPERATIONS
+from rafiki.supernet import OPERATIONS, Inputs
 from rafiki.zoo.enas_cnn import EnasCnn
 
 CONFIG = EnasCnn.get_knob_config()
@@ -37,10 +38,41 @@ def test_every_knob_is_documented(name: str) -> None:
     assert re.search(rf"\b{name}\b", EnasCnn.__doc__ or "")
 
 
-def test_the_search_rate_restarts_with_periods_twice_as_long() -> None:
+def make_model(**knobs: object) -> EnasCnn:
     fixed = {name: knob.value for name, knob in CONFIG.items() if isinstance(knob, FixedKnob)}
     off = dict.fromkeys(("share_params", "early_stop", "skip_train", "quick_eval", "downscale"))
     cell = [0, 1, "identity", "identity"] * 5
-    model = EnasCnn(normal_cell=cell, reduction_cell=cell, **fixed, **off)
-    rates = [model._search_rate(epoch) for epoch in (0.0, 9.999, 10.0, 29.999, 30.0)]
+    return EnasCnn(normal_cell=cell, reduction_cell=cell, **{**fixed, **off, **knobs})
+
+
+def test_the_search_rate_restarts_with_periods_twice_as_long() -> None:
+    rates = [make_model()._search_rate(epoch) for epoch in (0.0, 9.999, 10.0, 29.999, 30.0)]
     np.testing.assert_allclose(rates, [0.2, 0.002, 0.2, 0.002, 0.2], rtol=1e-3)
+
+
+def test_the_rate_of_a_training_from_scratch_falls_once_to_its_least() -> None:
+    rates = [make_model()._final_rate(epoch, 30) for epoch in (0.0, 15.0, 29.999)]
+    np.testing.assert_allclose(rates, [0.1, 0.0505, 0.001], rtol=1e-3)
+
+
+def test_the_rate_of_a_training_from_scratch_can_restart() -> None:
+    model = make_model(learning_rate=0.05, min_learning_rate=1e-4, final_restart_epochs=10)
+    rates = [model._final_rate(epoch, 630) for epoch in (0.0, 9.999, 10.0, 310.0, 629.999)]
+    np.testing.assert_allclose(rates, [0.05, 1e-4, 0.05, 0.05, 1e-4], rtol=1e-3)
+
+
+def test_the_recipe_of_the_authors_can_be_set() -> None:
+    recipe = {
+        "weight_decay": 4e-4,
+        "shift": 4,
+        "flip": True,
+        "cutout": 16,
+        "drop_path_keep": 0.6,
+        "dropout_keep": 0.8,
+        "auxiliary_weight": 0.4,
+    }
+    inputs = Inputs((32, 32, 3), 10, np.zeros(3, np.float32), np.ones(3, np.float32))
+    network = make_model(cells=5, channels=36, **recipe)._final_network(inputs)
+    assert asdict(network.recipe) == recipe
+    # 15 layers, and a reduction cell between two stages.
+    assert network.shape.stages == (5, 6, 6)

@@ -1,4 +1,8 @@
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +44,7 @@ def test_the_knob_config_is_valid() -> None:
 
 
 def test_the_template_is_short() -> None:
-    assert len(inspect.getsource(feed_forward).splitlines()) < 200
+    assert len(inspect.getsource(feed_forward).splitlines()) < 220
 
 
 def test_it_learns_the_digits(trained: FeedForward, digits: Digits) -> None:
@@ -92,3 +96,50 @@ def test_early_stop_trains_a_quarter_of_the_epochs(digits: Digits) -> None:
     stopped.train(digits[0])
     short.train(digits[0])
     assert stopped.predict([[[9] * 8] * 8]) == short.predict([[[9] * 8] * 8])
+
+
+PROGRAM = """
+import sys
+import jax, numpy as np
+from tests.zoo.test_feed_forward import make_model
+from rafiki.zoo import feed_forward
+
+# The compiled step and the shares of a minibatch, as the training calls it.
+seen = {}
+step = feed_forward.train_step
+def spied(network, optimizer, pixels, labels, batch):
+    if not seen:
+        seen["batches"] = [share.data.shape[0] for share in batch.addressable_shards]
+        text = step.lower(network, optimizer, pixels, labels, batch).compile().as_text()
+        seen["all_reduce"] = "all-reduce" in text
+        seen["donated"] = "input_output_alias" in text
+    return step(network, optimizer, pixels, labels, batch)
+feed_forward.train_step = spied
+
+model = make_model(epochs=1)
+model.train(sys.argv[1])
+np.savez(sys.argv[2], score=model.evaluate(sys.argv[1]), **model.dump_parameters())
+seen["compilations"] = step.jitted_fn._cache_size()
+print(len(jax.devices()), *seen.values())
+"""
+
+
+@pytest.mark.slow
+def test_four_devices_share_the_minibatch_and_train_the_network_of_one(
+    digits: Digits, tmp_path: Path
+) -> None:
+    told = {}
+    for devices in (1, 4):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        told[devices] = subprocess.run(
+            [sys.executable, "-c", PROGRAM, digits[0], str(tmp_path / f"{devices}.npz")],
+            env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+    assert told[1] == "1 [32] False True 1\n"
+    assert told[4] == "4 [8, 8, 8, 8] True True 1\n"
+    with np.load(tmp_path / "1.npz") as one, np.load(tmp_path / "4.npz") as four:
+        for name in one:
+            np.testing.assert_allclose(one[name], four[name], rtol=0, atol=1e-5, err_msg=name)

@@ -1,37 +1,31 @@
-"""The parts of a supernet: one set of weights for every architecture of a search space.
+"""Parts of supernets: one set of weights for every architecture of a search space.
 
-The search space is that of "Efficient Neural Architecture Search via Parameter Sharing" (arXiv
-1802.03268), section 2.4, and the authors' micro search code: stacked normal and reduction
-cells whose nodes choose two earlier states and two operations. A model template puts the parts
-together; `rafiki/zoo/enas_cnn.py` is the example.
+An architecture is a few int32 arrays and an argument of programs, which are compiled once for
+all architectures. A search space says which of its weights an architecture uses (`SearchSpace`)
+and computes with those. `docs/search-spaces.md` writes one from beginning to end.
 
-An architecture is a few int32 arrays and an argument of the search programs, which are
-compiled once for all architectures. From the bottom up:
+    choice                      a choice of operations at run time, and its derivative
+    banks, space                the weights of all architectures, and those that one uses
+    training, programs          optimisers; a training step; many steps in one program
+    shared_weights              weights that are dumped, loaded, counted
+    pace                        seconds per epoch, examples per second
+    devices                     minibatches over all devices of a trial
 
-    depthwise, normalization, operations, layers    what is computed on images
-    architecture, shape                             one architecture, the size of a network
-    cell                                            a cell whose operations are chosen at run time
-    parameters, weight_banks                        the weights, and those that are active
-    programs, supernet                              training and scoring with shared weights
-    fixed_network, final_network                    the network of one architecture
-    training, image_data, inputs                    losses and rates, minibatches, normalisation
+for images, moreover
 
-Letters: B minibatch, H, W height and width, C channels, N = 5 nodes of a cell, S = N + 2
-states of a cell (its two inputs and its nodes), E = 2 N edges (operations) of a cell, L
-cells of a stage, R = 2 * 40 rows of weights per cell: every (node, side, earlier state) for
-each of the two separable convolutions, P floats of a packed 5x5 separable convolution.
+    depthwise, normalization, operations, layers    what is computed
+    image_data, inputs                              data sets, normalisation
+    image_supernet                                  a supernet of any space of such networks
+    image_search                                what the templates of such spaces do with it
+    cells, macro                                    search spaces of cells, of whole networks
 
-Departures from the authors' code: weight decay and momentum act on the active path only; a
-reduction cell gets the outputs of the two cells before it, both halved, rather than one of
-them twice; image sides are halved only down to 4 pixels; the search model has neither
-drop-path nor an auxiliary head.
+Letters: B minibatch, H, W height and width, C channels.
 """
 
-from rafiki.supernet.architecture import Architecture, cell_knob
-from rafiki.supernet.cell import search_cell
+from rafiki.supernet.banks import Bank, Row, Rows, Tensors, gather_active, scatter_active
+from rafiki.supernet.choice import choose
 from rafiki.supernet.depthwise import depthwise_convolution
-from rafiki.supernet.final_network import FinalNetwork, final_programs
-from rafiki.supernet.fixed_network import FixedNetwork
+from rafiki.supernet.devices import compute_dtype, on_devices, over_batch
 from rafiki.supernet.image_data import (
     Data,
     augment,
@@ -39,45 +33,85 @@ from rafiki.supernet.image_data import (
     load_data,
     minibatches,
     steps_per_epoch,
+    take_images,
+)
+from rafiki.supernet.image_search import (
+    accuracies,
+    probabilities,
+    supernet_to_train,
+    train_architectures,
+)
+from rafiki.supernet.image_supernet import (
+    MOST_CANDIDATES,
+    ImageSupernet,
+    image_programs,
+    normalised,
+    stack_archs,
 )
 from rafiki.supernet.inputs import Inputs
-from rafiki.supernet.normalization import batch_norm
+from rafiki.supernet.normalization import batch_norm, scale_and_shift
 from rafiki.supernet.operations import OPERATIONS
+from rafiki.supernet.pace import Pace
 from rafiki.supernet.parameters import Initializer, take_tensor
-from rafiki.supernet.programs import search_logits, search_programs
-from rafiki.supernet.shape import Shape
-from rafiki.supernet.supernet import Supernet
-from rafiki.supernet.training import accuracy, cosine, cross_entropy, restarting_cosine
-from rafiki.supernet.weight_banks import gather_active, init_search_params, scatter_active
+from rafiki.supernet.programs import Weights, computing, each, pick, search_step
+from rafiki.supernet.shared_weights import SharedWeights
+from rafiki.supernet.space import ImageSpace, SearchSpace
+from rafiki.supernet.training import (
+    Optimizer,
+    accuracy,
+    cosine,
+    cross_entropy,
+    nesterov,
+    restarting_cosine,
+)
 
 __all__ = [
+    "MOST_CANDIDATES",
     "OPERATIONS",
-    "Architecture",
+    "Bank",
     "Data",
-    "FinalNetwork",
-    "FixedNetwork",
+    "ImageSpace",
+    "ImageSupernet",
     "Initializer",
     "Inputs",
-    "Shape",
-    "Supernet",
+    "Optimizer",
+    "Pace",
+    "Row",
+    "Rows",
+    "SearchSpace",
+    "SharedWeights",
+    "Tensors",
+    "Weights",
+    "accuracies",
     "accuracy",
     "augment",
     "batch_norm",
-    "cell_knob",
+    "choose",
+    "compute_dtype",
+    "computing",
     "cosine",
     "cross_entropy",
     "depthwise_convolution",
-    "final_programs",
+    "each",
     "forget_data",
     "gather_active",
-    "init_search_params",
+    "image_programs",
     "load_data",
     "minibatches",
+    "nesterov",
+    "normalised",
+    "on_devices",
+    "over_batch",
+    "pick",
+    "probabilities",
     "restarting_cosine",
+    "scale_and_shift",
     "scatter_active",
-    "search_cell",
-    "search_logits",
-    "search_programs",
+    "search_step",
+    "stack_archs",
     "steps_per_epoch",
+    "supernet_to_train",
+    "take_images",
     "take_tensor",
+    "train_architectures",
 ]

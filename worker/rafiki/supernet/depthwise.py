@@ -1,25 +1,45 @@
 """A depthwise convolution that is fast on every kind of device.
 
-Letters as in `rafiki.supernet`.
+Letters as in `rafiki.supernet`; k is the side of a kernel, odd.
 """
+
+import functools
+import operator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 
-def _shifted_products(x: Array, kernel: Array) -> Array:
-    size, (_, height, width, _) = kernel.shape[0], x.shape
-    pad = size // 2
+def _windows(x: Array, size: int) -> Iterator[Array]:
+    """x moved as every tap of a kernel sees it, row by row; zeros come in from outside."""
+    pad, (_, height, width, _) = size // 2, x.shape
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    return sum(
-        (
-            padded[:, i : i + height, j : j + width] * kernel[i, j]
-            for i in range(size)
-            for j in range(size)
-        ),
-        start=jnp.zeros_like(x),
-    )
+    for i in range(size):
+        for j in range(size):
+            yield padded[:, i : i + height, j : j + width]
+
+
+def _shifted_products(x: Array, kernel: Array) -> Array:
+    size = kernel.shape[0]
+    taps = kernel.reshape(-1, x.shape[-1])
+    # Without a zero to start from, which would be one more pass over memory.
+    products = (window * tap for window, tap in zip(_windows(x, size), taps, strict=True))
+    total: Array = functools.reduce(operator.add, products)
+    return total
+
+
+def _sums(arrays: Sequence[Array], axes: tuple[int, ...]) -> Sequence[Array]:
+    """The sum of every array, all in one pass over memory."""
+    zeros = [np.zeros((), array.dtype) for array in arrays]
+
+    def add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
+        return [a + b for a, b in zip(left, right, strict=True)]
+
+    sums: Sequence[Array] = lax.reduce(list(arrays), zeros, add, axes)
+    return sums
 
 
 @jax.custom_vjp
@@ -35,15 +55,9 @@ def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arr
 def _depthwise_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     size = kernel.shape[0]
-    pad = size // 2
-    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-
-    def tap(index: Array) -> Array:
-        window = lax.dynamic_slice(padded, (0, index // size, index % size, 0), x.shape)
-        return jnp.sum(jnp.sum(window * grad, (0, 1)), 0)
-
-    # A loop: unrolled, XLA computes every tap from memory of its own, many times slower.
-    grad_kernel = lax.map(tap, jnp.arange(size * size)).reshape(kernel.shape)
+    # One reduction for all taps. By image at first: the batch may be spread over devices.
+    of_images = _sums([window * grad for window in _windows(x, size)], (1, 2))
+    grad_kernel = jnp.stack(of_images).sum(1).reshape(kernel.shape)
     return _shifted_products(grad, kernel[::-1, ::-1]), grad_kernel
 
 

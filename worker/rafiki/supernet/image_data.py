@@ -5,7 +5,7 @@ Letters as in `rafiki.supernet`.
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 from rafiki.model import load_images
+from rafiki.supernet.devices import on_devices, over_batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def _load_data(path: str, modified_ns: int, size_bytes: int) -> Data:
     mean = counts @ levels / len(pixels)
     deviation = np.sqrt(counts @ levels**2 / len(pixels) - mean**2)
     return Data(
-        jnp.asarray(data.images),
+        on_devices(data.images),
         data.labels,
         data.class_count,
         mean.astype(np.float32),
@@ -83,10 +84,21 @@ def minibatches(
         number += step
 
 
-@jax.jit
-def take_minibatch(images: Array, indices: Array, mean: Array, deviation: Array) -> Array:
-    """The images `[B, H, W, depth]` at `indices` `[B]`, normalised."""
-    return (images[indices].astype(jnp.float32) / 255.0 - mean) / deviation
+def take_images(images: Array, indices: np.ndarray) -> Array:
+    """The images `[..., B, H, W, depth]` at `indices` `[..., B]`, the batch over all devices.
+
+    A program of its own: those that take minibatches need not know the size of the data set.
+    """
+    taken: Array = _taking(indices.shape)(images, indices)
+    return taken
+
+
+@functools.cache
+def _taking(size: tuple[int, ...]) -> Callable[[Array, np.ndarray], Array]:
+    def take_minibatches(images: Array, indices: Array) -> Array:
+        return images[indices]
+
+    return jax.jit(take_minibatches, out_shardings=over_batch(size[-1], len(size) - 1))
 
 
 @functools.partial(jax.jit, static_argnames="reach")
@@ -98,7 +110,7 @@ def augment_minibatch(images: Array, shifts: Array, flips: Array, reach: int) ->
     margins = ((0, 0), (reach, reach), (reach, reach), (0, 0))
 
     def change(padded: Array, by: Array, flip: Array) -> Array:
-        moved = lax.dynamic_slice(padded, (by[0], by[1], 0), images.shape[1:])
+        moved = lax.dynamic_slice(padded, (by[0], by[1], np.int32(0)), images.shape[1:])
         return jnp.where(flip, moved[:, ::-1], moved)
 
     return jax.vmap(change)(jnp.pad(images, margins, mode="edge"), shifts, flips)

@@ -6,14 +6,10 @@ Letters as in `rafiki.supernet`.
 from dataclasses import dataclass
 
 import numpy as np
-from jax import Array
 
 from rafiki.model import Params
-from rafiki.supernet.image_data import Data, take_minibatch
+from rafiki.supernet.image_data import Data
 from rafiki.supernet.parameters import take_tensor
-from rafiki.supernet.shape import Shape
-
-MIN_SIDE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +50,3 @@ class Inputs:
         """Raises ValueError unless images `[H, W, depth]` fit the network."""
         if size != self.size:
             raise ValueError(f"images are {size}, the network was trained on {self.size}")
-
-    def minibatch(self, images: Array, indices: np.ndarray) -> Array:
-        """The images `[B, H, W, depth]` at `indices` `[B]`, float32 and normalised."""
-        taken: Array = take_minibatch(images, indices, self.mean, self.deviation)
-        return taken
-
-    def shape(self, channels: int, cells: int) -> Shape:
-        """A network with `cells` normal cells per stage and reduction cells between stages.
-
-        There are three stages where the sides can be halved twice without falling below 4
-        pixels, otherwise two.
-        """
-        side = min(self.size[:2])
-        if side < 2 * MIN_SIDE:
-            raise ValueError(f"images must be at least {2 * MIN_SIDE} pixels wide and high")
-        stages = (cells, cells + 1, cells + 1)[: 3 if side >= 4 * MIN_SIDE else 2]
-        return Shape(*self.size, self.classes, channels, stages)

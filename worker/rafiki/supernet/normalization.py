@@ -24,24 +24,31 @@ def batch_norm(x: Array, scale: Array, offset: Array) -> tuple[Array, Array, Arr
 def _batch_norm_forward(
     x: Array, scale: Array, offset: Array
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    mean = jnp.mean(x, (0, 1, 2))
-    centred = x - mean
+    # Sums over a minibatch need more than the 8 bits of a bfloat16.
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(wide, (0, 1, 2))
+    centred = wide - mean
     variance = jnp.mean(jnp.square(centred), (0, 1, 2))
     inverse = lax.rsqrt(variance + NORM_EPSILON)
-    return (centred * (inverse * scale) + offset, mean, variance), (x, mean, inverse, scale)
+    y = (centred * (inverse * scale) + offset).astype(x.dtype)
+    return (y, mean, variance), (x, mean, inverse, scale)
 
 
 def _batch_norm_backward(
     saved: tuple[Array, ...], grads: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
     x, mean, inverse, scale = saved
-    grad = grads[0]
+    grad = grads[0].astype(mean.dtype)
     unit = (x - mean) * inverse
     grad_offset = jnp.sum(grad, (0, 1, 2))
     grad_scale = jnp.sum(grad * unit, (0, 1, 2))
     count = x.size // x.shape[-1]
     grad_x = (scale * inverse) * (grad - grad_offset / count - unit * (grad_scale / count))
-    return grad_x, grad_scale, grad_offset
+    return (
+        grad_x.astype(x.dtype),
+        grad_scale.astype(scale.dtype),
+        grad_offset.astype(scale.dtype),
+    )
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)

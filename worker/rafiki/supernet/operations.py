@@ -1,4 +1,4 @@
-"""The five operations of a cell, and the branches by which a program chooses one of them.
+"""The operations on images, and the branches by which a program chooses one of them.
 
 Letters as in `rafiki.supernet`.
 """
@@ -68,8 +68,8 @@ def average_pool(x: Array) -> Array:
     rows, columns = (
         1 + np.minimum(np.arange(k), 1) + np.minimum(np.arange(k)[::-1], 1) for k in x.shape[1:3]
     )
-    counts = np.outer(rows, columns)[:, :, None].astype(np.float32)
-    return _pool3(x, jnp.add, 0.0) * (1.0 / counts)
+    counts = np.outer(rows, columns)[:, :, None]
+    return _pool3(x, jnp.add, 0.0) * jnp.asarray(1.0 / counts, x.dtype)
 
 
 def max_pool(x: Array) -> Array:
@@ -93,15 +93,3 @@ BRANCHES = (
     *(separable_convolution(size) for size in KERNEL_SIZES),
     *(_without_weights(operation) for operation in UNWEIGHTED),
 )
-
-
-def _backward_branch(
-    branch: Callable[[Array, Array], Array],
-) -> Callable[[Array, Array, Array], tuple[Array, ...]]:
-    def backward(x: Array, packed: Array, grad: Array) -> tuple[Array, ...]:
-        return tuple(jax.vjp(branch, x, packed)[1](grad))
-
-    return backward
-
-
-BACKWARD_BRANCHES = tuple(_backward_branch(branch) for branch in BRANCHES)

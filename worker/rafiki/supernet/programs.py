@@ -1,104 +1,102 @@
-"""The two programs of a supernet, each compiled once for all architectures.
+"""Programs of a supernet: architectures are data, so each is compiled once for all of them."""
 
-Letters as in `rafiki.supernet`.
-"""
-
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rafiki.supernet.architecture import Architecture
-from rafiki.supernet.cell import search_cell
-from rafiki.supernet.layers import patches3, project
-from rafiki.supernet.normalization import scale_and_shift
-from rafiki.supernet.shape import Shape
-from rafiki.supernet.training import MOMENTUM, cross_entropy
-from rafiki.supernet.weight_banks import Tensors, gather_active, scatter_active
+from rafiki.supernet.banks import Tensors, gather_active, scatter_active
+from rafiki.supernet.devices import compute_dtype
+from rafiki.supernet.space import SearchSpace
+from rafiki.supernet.training import Optimizer, Slots
+
+T = TypeVar("T")
+Arch = TypeVar("Arch")
 
 
-def _input_names(stage: int) -> list[str]:
-    return [f"stage_{stage}/input_{index}" for index in range(3)]
+class Weights(NamedTuple):
+    """Shared weights and their optimiser states; a program that trains takes them over."""
+
+    params: Tensors
+    slots: Slots
 
 
-def search_logits(active: Tensors, arch: Architecture, images: Array, shape: Shape) -> Array:
-    """Class scores `[B, classes]` of one architecture.
+def search_step(
+    space: SearchSpace[Arch],
+    loss: Callable[..., tuple[Array, T]],
+    optimizer: Optimizer,
+) -> Callable[..., tuple[Weights, Array, T]]:
+    """The step that trains one architecture on one minibatch: (weights, loss, rest).
 
     Args:
-        active: The parameters, of the banks "edges" only the active rows `[L, E, P]`.
-        arch: Which operations are computed.
-        images: `[B, H, W, depth]`, normalised.
-        shape: Of the supernet.
+        space: Which weights are active.
+        loss: From the active weights, the architecture and further arguments to the loss and
+            whatever else is wanted of it, in a pair. The weights have the dtype that the
+            device computes in.
+        optimizer: Makes updates of gradients.
+
+    Returns:
+        A function of the weights, the architecture, the learning rate and the further
+        arguments of `loss`. It touches the active rows only.
     """
 
-    def run_cell(
-        carry: tuple[Array, Array, Array], cell: tuple[Array, ...]
-    ) -> tuple[tuple[Array, Array, Array], None]:
-        first, second, next_first = carry
-        kind, edges, outputs, norm = cell
-        y = search_cell(choices[kind], loose[kind], first, second, edges, outputs)
-        y = scale_and_shift(y, norm)
-        return (next_first, y, y), None
+    def step(
+        weights: Weights, arch: Arch, learning_rate: Array, *inputs: object
+    ) -> tuple[Weights, Array, T]:
+        rows = space.rows(arch)
+        active = gather_active(weights.params, rows)
+        states = {slot: gather_active(held, rows) for slot, held in weights.slots.items()}
 
-    choices, loose = jnp.asarray(arch.choices), jnp.asarray(arch.loose)
-    before = last = scale_and_shift(patches3(images) @ active["stem/kernel"], active["stem/norm"])
-    for stage, cells in enumerate(shape.stages):
-        sources = (before, last, last)[: len(shape.stage_inputs(stage))]
-        inputs = [
-            scale_and_shift(
-                project(source, active[f"{name}/kernel"], shape.stage_height(stage)),
-                active[f"{name}/norm"],
-            )
-            for source, name in zip(sources, _input_names(stage), strict=False)
-        ]
-        banks = tuple(active[f"stage_{stage}/{name}"] for name in ("edges", "outputs", "norms"))
-        carry = (inputs[0], inputs[1], inputs[-1])
-        carry, _ = lax.scan(run_cell, carry, (jnp.array(shape.stage_kinds(stage)), *banks))
-        before, last = (carry[0] if cells > 1 else last), carry[1]
-    pooled = jnp.mean(jax.nn.relu(last), (1, 2))
-    return pooled @ active["head/kernel"] + active["head/bias"]
+        def loss_of(active: Tensors) -> tuple[Array, T]:
+            return loss(computing(active), arch, *inputs)
+
+        (value, rest), grads = jax.value_and_grad(loss_of, has_aux=True)(active)
+        active, states = optimizer.update(active, states, grads, learning_rate)
+        slots = {
+            slot: scatter_active(held, states[slot], rows) for slot, held in weights.slots.items()
+        }
+        return Weights(scatter_active(weights.params, active, rows), slots), value, rest
+
+    return step
 
 
-class SearchPrograms(NamedTuple):
-    """The two programs of a supernet, each compiled once for all architectures."""
+def each(
+    function: Callable[[T, Array], tuple[T, Array]], carry: T, count: Array, most: int
+) -> tuple[T, Array]:
+    """Calls a function for the numbers 0 to `count` - 1, one after the other, in one program.
 
-    train_step: Callable[..., tuple[Tensors, Tensors, Array]]
-    evaluate: Callable[..., Array]
+    Args:
+        function: From what is carried on and the number to the next such and a result.
+        carry: What is carried on at first.
+        count: int32 scalar; known at run time only, so that it is not compiled for.
+        most: The most that `count` will be.
+
+    Returns:
+        What was carried on at last, and all results `[most, ...]`, zeros where not called.
+    """
+    result = jax.eval_shape(lambda carry: function(carry, jnp.int32(0))[1], carry)
+    results = jnp.zeros((most, *result.shape), result.dtype)
+
+    def body(number: Array, state: tuple[T, Array]) -> tuple[T, Array]:
+        carry, result = function(state[0], number)
+        return carry, state[1].at[number].set(result)
+
+    after: tuple[T, Array] = lax.fori_loop(jnp.int32(0), count, body, (carry, results))
+    return after
 
 
-@functools.cache
-def search_programs(shape: Shape, weight_decay: float) -> SearchPrograms:
-    """The programs for a shape; all supernets of a process share them."""
+def pick(stacked: T, number: Array) -> T:
+    """One of the trees whose arrays were stacked along their first axis."""
+    picked: T = jax.tree.map(lambda array: array[number], stacked)
+    return picked
 
-    def search_train_step(
-        params: Tensors,
-        momentum: Tensors,
-        arch: Architecture,
-        images: Array,
-        labels: Array,
-        learning_rate: Array,
-    ) -> tuple[Tensors, Tensors, Array]:
-        """A step of stochastic gradient descent with Nesterov momentum on the active path."""
 
-        def loss_of(active: Tensors) -> Array:
-            return cross_entropy(search_logits(active, arch, images, shape), labels)
-
-        active = gather_active(params, arch, shape)
-        trace = gather_active(momentum, arch, shape)
-        loss, grads = jax.value_and_grad(loss_of)(active)
-        for name, grad in grads.items():
-            grad = grad + weight_decay * active[name]
-            trace[name] = MOMENTUM * trace[name] + grad
-            active[name] = active[name] - learning_rate * (grad + MOMENTUM * trace[name])
-        params = scatter_active(params, active, arch, shape)
-        return params, scatter_active(momentum, trace, arch, shape), loss
-
-    def search_evaluate(params: Tensors, arch: Architecture, images: Array) -> Array:
-        return search_logits(gather_active(params, arch, shape), arch, images, shape)
-
-    return SearchPrograms(
-        jax.jit(search_train_step, donate_argnums=(0, 1)), jax.jit(search_evaluate)
-    )
+def computing(tensors: Tensors) -> Tensors:
+    """Weights in the dtype that the device computes in; float64 stays as it is."""
+    dtype = compute_dtype()
+    return {
+        name: tensor.astype(dtype) if tensor.dtype == jnp.float32 else tensor
+        for name, tensor in tensors.items()
+    }

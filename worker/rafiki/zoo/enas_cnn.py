@@ -2,6 +2,8 @@
 
 "Efficient Neural Architecture Search via Parameter Sharing" (arXiv 1802.03268), section 2.4
 and the authors' micro search code. The parts are in `rafiki.supernet`, which every worker has.
+Architectures are data: the two programs of the search are compiled once for all of them, and
+so are the two that train the network found from scratch.
 
 Try it without a server (about a minute):
 
@@ -16,13 +18,12 @@ among them, so that such figures are a little optimistic.
 Letters as in `rafiki.supernet`.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rafiki.model import (
@@ -34,30 +35,38 @@ from rafiki.model import (
     Params,
     PolicyKnob,
     logger,
-    query_images,
 )
 from rafiki.supernet import (
     OPERATIONS,
-    Architecture,
     Data,
-    FinalNetwork,
+    ImageSupernet,
     Inputs,
-    Shape,
-    Supernet,
-    accuracy,
-    augment,
-    cell_knob,
-    cosine,
-    final_programs,
+    Pace,
     forget_data,
+    image_programs,
     load_data,
     minibatches,
     restarting_cosine,
-    search_programs,
     steps_per_epoch,
 )
+from rafiki.supernet.cells import (
+    Architecture,
+    CellSpace,
+    FinalNetwork,
+    Recipe,
+    Shape,
+    cell_knob,
+    final_programs,
+)
+from rafiki.supernet.image_search import (
+    Scoring,
+    accuracies,
+    probabilities,
+    supernet_to_train,
+    train_architectures,
+)
 
-STEPS_PER_REPORT = 4  # of progress
+CellSupernet: TypeAlias = ImageSupernet[Architecture]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +83,18 @@ class Knobs:
     epochs: int
     early_stop_epochs: int
     learning_rate: float
+    min_learning_rate: float
+    final_restart_epochs: int
     search_learning_rate: float
     restart_epochs: int
     weight_decay: float
     search_weight_decay: float
     shift: int
     flip: bool
+    cutout: int
+    drop_path_keep: float
+    dropout_keep: float
+    auxiliary_weight: float
     share_params: bool
     early_stop: bool
     skip_train: bool
@@ -104,22 +119,32 @@ class EnasCnn(BaseModel):
         evaluation_batch_size: Of evaluation: what QUICK_EVAL scores on.
         epochs, early_stop_epochs: Passes over the training data of a training from scratch,
             without and with EARLY_STOP. One round is always one pass.
-        learning_rate: At the start of a training from scratch; falls to a hundredth in half
-            a cosine.
+        learning_rate, min_learning_rate: From where to where it falls, in half a cosine, in a
+            training from scratch.
+        final_restart_epochs: It falls so within so many epochs, and begins anew with twice as
+            many, and so on. 0 for once in the whole training.
         search_learning_rate, restart_epochs: The same of a supernet, which restarts after so
             many rounds, then after twice as many, and so on.
         weight_decay, search_weight_decay: Times a parameter is added to its gradient.
-        shift: A training from scratch moves images by up to so many pixels.
-        flip: Whether it mirrors half of them.
+        shift, flip, cutout, drop_path_keep, dropout_keep, auxiliary_weight: Of a training from
+            scratch, see `Recipe`. All but `shift` are off: images of a few pixels lose what
+            they show, and short trainings want no more to make them general.
         share_params, early_stop, skip_train, quick_eval, downscale: The policies.
 
-    Parameters: those of `Supernet` or of `FinalNetwork`.
+    The authors' final training on CIFAR-10 (`scripts/cifar10_micro_final.sh` of their code) is
+    {"cells": 5, "channels": 36, "batch_size": 144, "epochs": 630, "learning_rate": 0.05,
+    "min_learning_rate": 1e-4, "final_restart_epochs": 10, "weight_decay": 4e-4, "shift": 4,
+    "flip": True, "cutout": 16, "drop_path_keep": 0.6, "dropout_keep": 0.8, "auxiliary_weight":
+    0.4}; five cells per stage are their 15 layers, their decay of 2e-4 is of the squares and so
+    twice that of gradients, and the weight of the auxiliary head is in `micro_child.py`.
+
+    Parameters: those of `ImageSupernet` or of `FinalNetwork`.
     """
 
     task = "IMAGE_CLASSIFICATION"
     # Of `rafiki`, too: the parts of the supernet come with it.
     dependencies: ClassVar[Mapping[str, str]] = {
-        name: version(name) for name in ("flax", "jax", "optax", "rafiki")
+        name: version(name) for name in ("jax", "optax", "rafiki")
     }
 
     @staticmethod
@@ -136,12 +161,18 @@ class EnasCnn(BaseModel):
             "epochs": FixedKnob(30),
             "early_stop_epochs": FixedKnob(5),
             "learning_rate": FixedKnob(0.1),
+            "min_learning_rate": FixedKnob(1e-3),
+            "final_restart_epochs": FixedKnob(0),
             "search_learning_rate": FixedKnob(0.2),
             "restart_epochs": FixedKnob(10),
             "weight_decay": FixedKnob(1e-3),
             "search_weight_decay": FixedKnob(1e-4),
             "shift": FixedKnob(1),
             "flip": FixedKnob(False),
+            "cutout": FixedKnob(0),
+            "drop_path_keep": FixedKnob(1.0),
+            "dropout_keep": FixedKnob(1.0),
+            "auxiliary_weight": FixedKnob(0.0),
             "share_params": PolicyKnob("SHARE_PARAMS"),
             "early_stop": PolicyKnob("EARLY_STOP"),
             "skip_train": PolicyKnob("SKIP_TRAIN"),
@@ -153,9 +184,8 @@ class EnasCnn(BaseModel):
         super().__init__(**knobs)
         # Knobs come as objects; `Knobs` names every one of them, so a wrong name fails here.
         self._knobs = Knobs(**knobs)  # type: ignore[arg-type]
-        self._arch_values = (tuple(self._knobs.normal_cell), tuple(self._knobs.reduction_cell))
-        self._arch = Architecture.of(*self._arch_values)
-        self._network: Supernet | FinalNetwork | None = None
+        self._arch = Architecture.of(self._knobs.normal_cell, self._knobs.reduction_cell)
+        self._network: CellSupernet | FinalNetwork | None = None
 
     def train(
         self, dataset_path: str, shared_params: Params | None = None, **train_args: object
@@ -164,11 +194,18 @@ class EnasCnn(BaseModel):
         data = load_data(dataset_path)
         epochs = knobs.early_stop_epochs if knobs.early_stop else knobs.epochs
         if knobs.share_params:
-            supernet = self._supernet_to_train(data, shared_params, self.seed)
+            supernet = supernet_to_train(self._supernet, data, shared_params, self.seed)
+            self._network = supernet
             per_epoch = steps_per_epoch(len(data.labels), knobs.batch_size)
-            archs = [self._arch] * (epochs * per_epoch)
-            begin = supernet.steps / per_epoch
-            self._train_supernet(supernet, data, archs, self.seed, (0, 1), begin, begin + epochs)
+            begin, count = supernet.steps / per_epoch, epochs * per_epoch
+            train_architectures(
+                supernet,
+                data,
+                [self._arch] * count,
+                self._search_rates(begin, begin + epochs, count),
+                batch_size=knobs.batch_size,
+                data_seed=self.seed,
+            )
         else:
             network = self._final_network(Inputs.of(data))
             network.reset(self.seed)
@@ -176,17 +213,12 @@ class EnasCnn(BaseModel):
             self._train_final(network, data, epochs)
 
     def evaluate(self, dataset_path: str) -> float:
-        return self._accuracies(load_data(dataset_path), [self._arch], self.seed)[0]
+        return self._accuracies(dataset_path, [self._arch], self.seed)[0]
 
     def predict(self, queries: list[object]) -> list[object]:
         """Class probabilities per query."""
-        network = self._held()
-        images = query_images(queries)
-        network.inputs.check(images.shape[1:])
-        order = np.arange(len(images))
-        logits = self._logits(network, jnp.asarray(images), order, self._arch)
-        probabilities = np.asarray(jax.nn.softmax(logits, axis=-1))
-        return [[float(share) for share in row] for row in probabilities]
+        size = self._knobs.evaluation_batch_size
+        return probabilities(self._scoring([self._arch]), self._held().inputs, queries, size)
 
     def dump_parameters(self) -> dict[str, np.ndarray]:
         return self._held().dump()
@@ -209,92 +241,67 @@ class EnasCnn(BaseModel):
         data_seed: int,
         round: int,
     ) -> dict[str, object]:
+        self._check_shared()
         data = load_data(dataset_path)
         # Shards that begin with fresh weights must begin with the same.
-        supernet = self._supernet_to_train(data, shared_params, data_seed)
-        archs = [_candidate_architecture(candidate) for candidate in candidates]
-        metrics = self._train_supernet(
-            supernet, data, archs, data_seed, shard, max(round - 1, 0), max(round, 1)
+        supernet = supernet_to_train(self._supernet, data, shared_params, data_seed)
+        self._network = supernet
+        return train_architectures(
+            supernet,
+            data,
+            [_candidate_architecture(candidate) for candidate in candidates],
+            self._search_rates(max(round - 1, 0), max(round, 1), len(candidates)),
+            batch_size=self._knobs.batch_size,
+            data_seed=data_seed,
+            shard=shard,
         )
-        return {
-            "steps_per_epoch": steps_per_epoch(len(data.labels), self._knobs.batch_size),
-            **metrics,
-        }
 
     def evaluate_candidates(
         self, dataset_path: str, candidates: Sequence[Candidate], *, seed: int
     ) -> list[float]:
-        if not self._knobs.share_params:
-            raise ValueError("candidates share weights: the policy SHARE_PARAMS must be on")
+        self._check_shared()
         archs = [_candidate_architecture(candidate) for candidate in candidates]
-        return self._accuracies(load_data(dataset_path), archs, seed)
+        return self._accuracies(dataset_path, archs, seed)
 
     def destroy(self) -> None:
         self._network = None
 
     @classmethod
     def teardown(cls) -> None:
-        search_programs.cache_clear()
+        image_programs.cache_clear()
         final_programs.cache_clear()
         forget_data()
 
-    def _held(self) -> Supernet | FinalNetwork:
+    def _held(self) -> CellSupernet | FinalNetwork:
         if self._network is None:
             raise ValueError("the model was neither trained nor loaded")
         return self._network
 
+    def _check_shared(self) -> None:
+        if not self._knobs.share_params:
+            raise ValueError("candidates share weights: the policy SHARE_PARAMS must be on")
+
     def _shape(self, inputs: Inputs) -> Shape:
         knobs = self._knobs
         cells = knobs.downscaled_cells if knobs.downscale else knobs.cells
-        return inputs.shape(knobs.channels, cells)
+        return Shape.of(inputs, knobs.channels, cells)
 
-    def _supernet(self, inputs: Inputs) -> Supernet:
-        return Supernet(inputs, self._shape(inputs), self._knobs.search_weight_decay)
+    def _supernet(self, inputs: Inputs) -> CellSupernet:
+        space = CellSpace(self._shape(inputs))
+        return ImageSupernet(inputs, space, self._knobs.search_weight_decay)
 
     def _final_network(self, inputs: Inputs) -> FinalNetwork:
-        return FinalNetwork(
-            inputs, self._shape(inputs), self._arch_values, self._knobs.weight_decay
+        knobs = self._knobs
+        recipe = Recipe(
+            weight_decay=knobs.weight_decay,
+            shift=knobs.shift,
+            flip=knobs.flip,
+            cutout=knobs.cutout,
+            drop_path_keep=knobs.drop_path_keep,
+            dropout_keep=knobs.dropout_keep,
+            auxiliary_weight=knobs.auxiliary_weight,
         )
-
-    def _supernet_to_train(
-        self, data: Data, shared_params: Params | None, fresh_seed: int
-    ) -> Supernet:
-        if not self._knobs.share_params:
-            raise ValueError("candidates share weights: the policy SHARE_PARAMS must be on")
-        inputs = Inputs.of(data) if shared_params is None else Inputs.load(shared_params)
-        inputs.check(data.images.shape[1:])
-        if data.class_count > inputs.classes:
-            raise ValueError(f"{data.class_count} classes, the weights are for {inputs.classes}")
-        supernet = self._supernet(inputs)
-        if shared_params is None:
-            supernet.reset(fresh_seed)
-        else:
-            supernet.load(shared_params)
-        self._network = supernet
-        return supernet
-
-    def _train_supernet(
-        self,
-        supernet: Supernet,
-        data: Data,
-        archs: Sequence[Architecture],
-        data_seed: int,
-        shard: tuple[int, int],
-        begin: float,
-        end: float,
-    ) -> dict[str, object]:
-        """Trains minibatch k with archs[k], while the schedule goes from epoch begin to end."""
-        batches = minibatches(len(data.labels), self._knobs.batch_size, data_seed, shard)
-        losses = []
-        for step, (arch, indices) in enumerate(zip(archs, batches, strict=False)):
-            epoch = begin + (end - begin) * step / len(archs)
-            images = supernet.inputs.minibatch(data.images, indices)
-            rate = self._search_rate(epoch)
-            losses.append(supernet.train_step(arch, images, data.labels[indices], rate))
-            if _report(step, len(archs), losses[-1]):
-                break
-        loss = float(np.mean([float(loss) for loss in losses])) if losses else 0.0
-        return {"updates": supernet.updates(archs[: len(losses)]), "loss": loss}
+        return FinalNetwork(inputs, self._shape(inputs), self._arch, recipe)
 
     def _train_final(self, network: FinalNetwork, data: Data, epochs: int) -> None:
         knobs = self._knobs
@@ -302,74 +309,49 @@ class EnasCnn(BaseModel):
         logger.define_plot("Training accuracy", ["accuracy"], "epoch")
         per_epoch = steps_per_epoch(len(data.labels), knobs.batch_size)
         total = epochs * per_epoch
-        rng = np.random.default_rng(self.seed)
-        reports = []
+        rates = [self._final_rate(step / per_epoch, epochs) for step in range(total)]
         batches = minibatches(len(data.labels), knobs.batch_size, self.seed)
-        for step, indices in zip(range(total), batches, strict=False):
-            images = network.inputs.minibatch(data.images, indices)
-            images = augment(images, rng, knobs.shift, knobs.flip)
-            rate = cosine(step / total, knobs.learning_rate)
-            loss, hits = network.train_step(images, data.labels[indices], rate)
-            reports.append((loss, hits))
-            if (step + 1) % per_epoch == 0:
-                epoch = (step + 1) // per_epoch
-                means = np.mean([[float(x) for x in report] for report in reports], 0)
-                logger.log(step=epoch, epoch=epoch, loss=means[0], accuracy=means[1])
-                reports = []
-            if _report(step, total, loss):
+        done, reports, pace = 0, np.zeros((0, 2)), Pace()
+        for of_call in network.train(data, batches, rates, self.seed):
+            done += len(of_call)
+            reports = np.concatenate([reports, of_call])
+            while len(reports) >= per_epoch:
+                loss, hits = reports[:per_epoch].mean(0)
+                reports = reports[per_epoch:]
+                epoch = (done - len(reports)) // per_epoch
+                speed = pace.lap(per_epoch * knobs.batch_size)
+                logger.log(step=epoch, epoch=epoch, loss=float(loss), accuracy=float(hits), **speed)
+            if logger.progress(done / total):
                 break
+
+    def _final_rate(self, epoch: float, epochs: int) -> float:
+        """After so many of `epochs`."""
+        knobs = self._knobs
+        period = float(knobs.final_restart_epochs or epochs)
+        return restarting_cosine(epoch, period, knobs.learning_rate, knobs.min_learning_rate)
 
     def _search_rate(self, epoch: float) -> float:
         knobs = self._knobs
         return restarting_cosine(epoch, float(knobs.restart_epochs), knobs.search_learning_rate)
 
-    def _logits(
-        self,
-        network: Supernet | FinalNetwork,
-        images: jax.Array,
-        order: np.ndarray,
-        arch: Architecture,
-    ) -> np.ndarray:
-        """Class scores `[n, classes]` of the images in `order` `[n]`.
+    def _search_rates(self, begin: float, end: float, count: int) -> list[float]:
+        """The rates of `count` minibatches while the schedule goes from epoch begin to end."""
+        return [self._search_rate(begin + (end - begin) * k / count) for k in range(count)]
 
-        All minibatches have the full size: the last is filled up from the beginning.
-        """
-        size = self._knobs.evaluation_batch_size
-        padded = np.resize(order, -(-len(order) // size) * size).astype(np.int32)
-        logits = []
-        for indices in padded.reshape(-1, size):
-            batch = network.inputs.minibatch(images, indices)
-            if isinstance(network, Supernet):
-                logits.append(network.logits(arch, batch))
-            else:
-                logits.append(network.logits(batch))
-        return np.concatenate([np.asarray(part) for part in logits])[: len(order)]
-
-    def _accuracies(self, data: Data, archs: Sequence[Architecture], seed: int) -> list[float]:
-        """The share of labels hit by each architecture, on the same images for all of them."""
+    def _scoring(self, archs: Sequence[Architecture]) -> Scoring:
         network = self._held()
-        network.inputs.check(data.images.shape[1:])
-        # A fixed shuffle for all of the data: a supernet normalises by the minibatch, which
-        # images in order of their classes would distort.
-        order = np.random.default_rng(seed if self._knobs.quick_eval else 0).permutation(
-            len(data.labels)
-        )
-        if self._knobs.quick_eval:
-            order = order[: self._knobs.evaluation_batch_size]
-        return [
-            accuracy(self._logits(network, data.images, order, arch), data.labels[order])
-            for arch in archs
-        ]
+        if isinstance(network, ImageSupernet):
+            return functools.partial(network.logits, archs)
+        return lambda images, indices: network.logits(images, indices)[np.newaxis]
+
+    def _accuracies(
+        self, dataset_path: str, archs: Sequence[Architecture], seed: int
+    ) -> list[float]:
+        data, knobs = load_data(dataset_path), self._knobs
+        self._held().inputs.check(data.images.shape[1:])
+        quick_seed = seed if knobs.quick_eval else None
+        return accuracies(self._scoring(archs), data, knobs.evaluation_batch_size, quick_seed)
 
 
 def _candidate_architecture(candidate: Candidate) -> Architecture:
     return Architecture.of(candidate["normal_cell"], candidate["reduction_cell"])
-
-
-def _report(step: int, total: int, loss: jax.Array) -> bool:
-    """Reports progress now and then, once the step is done; whether to stop."""
-    done = step + 1
-    if done % STEPS_PER_REPORT and done < total:
-        return False
-    float(loss)  # Steps run ahead of the program; progress must not.
-    return logger.progress(done / total)

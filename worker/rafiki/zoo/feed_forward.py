@@ -34,6 +34,7 @@ from rafiki.model import (
     logger,
     query_images,
 )
+from rafiki.supernet import Pace, compute_dtype, cross_entropy, on_devices, over_batch
 
 STEPS_PER_REPORT = 10
 EVALUATION_BATCH = 256
@@ -43,9 +44,10 @@ class Perceptron(nnx.Module):
     """Linear layers with ReLU between them: pixels `[B, P]` to class scores `[B, classes]`."""
 
     def __init__(self, sizes: list[int], seed: int) -> None:
-        rngs = nnx.Rngs(seed)
+        rngs, dtype = nnx.Rngs(seed), compute_dtype()
         self.layers = nnx.List(
-            nnx.Linear(before, after, rngs=rngs) for before, after in itertools.pairwise(sizes)
+            nnx.Linear(before, after, dtype=dtype, rngs=rngs)
+            for before, after in itertools.pairwise(sizes)
         )
 
     def __call__(self, pixels: jax.typing.ArrayLike) -> jax.Array:
@@ -56,18 +58,18 @@ class Perceptron(nnx.Module):
         return scores
 
 
-@nnx.jit
+@nnx.jit(donate_argnums=(0, 1))
 def train_step(
     network: Perceptron,
     optimizer: nnx.Optimizer[Perceptron],
-    pixels: np.ndarray,
-    labels: np.ndarray,
+    pixels: jax.Array,
+    labels: jax.Array,
+    batch: jax.Array,
 ) -> jax.Array:
-    """Trains on one minibatch, in place; the mean loss."""
+    """Trains on the minibatch at the indices `batch` `[B]`, in place; the mean loss."""
 
     def loss_of(network: Perceptron) -> jax.Array:
-        scores = network(pixels)
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, labels))
+        return cross_entropy(network(pixels[batch]), labels[batch])
 
     loss, grads = nnx.value_and_grad(loss_of)(network)
     optimizer.update(network, grads)
@@ -75,9 +77,9 @@ def train_step(
 
 
 @nnx.jit
-def class_probabilities(network: Perceptron, pixels: np.ndarray) -> jax.Array:
+def class_probabilities(network: Perceptron, pixels: jax.Array) -> jax.Array:
     """`[B, classes]`, each row sums to 1."""
-    probabilities: jax.Array = nnx.softmax(network(pixels))
+    probabilities: jax.Array = nnx.softmax(network(pixels).astype(jnp.float32))
     return probabilities
 
 
@@ -103,7 +105,10 @@ class FeedForward(BaseModel):
     """A perceptron whose width, depth, learning rate and batch size are tuned."""
 
     task = "IMAGE_CLASSIFICATION"
-    dependencies: ClassVar[Mapping[str, str]] = {p: version(p) for p in ("flax", "jax", "optax")}
+    # Of `rafiki`, too: the parts of the supernet come with it.
+    dependencies: ClassVar[Mapping[str, str]] = {
+        name: version(name) for name in ("flax", "jax", "optax", "rafiki")
+    }
 
     @staticmethod
     def get_knob_config() -> KnobConfig:
@@ -141,26 +146,30 @@ class FeedForward(BaseModel):
         self, dataset_path: str, shared_params: Params | None = None, **train_args: object
     ) -> None:
         data = load_images(dataset_path)
-        pixels = _pixels(data.images)
+        pixels, labels = on_devices(_pixels(data.images)), on_devices(data.labels)
         self._network = Perceptron([pixels.shape[1], *self._hidden, data.class_count], self.seed)
         if self._share_params and shared_params is not None:
             # Other knobs may have trained them: what has another size cannot be shared.
             set_tensors(self._network, shared_params, skip_misfits=True)
         optimizer = nnx.Optimizer(self._network, optax.adam(self._learning_rate), wrt=nnx.Param)
+        for part in (self._network, optimizer):
+            nnx.update(part, jax.tree.map(on_devices, nnx.state(part)))
         logger.define_plot("Training loss", ["loss"], "epoch")
-        rng = np.random.default_rng(self.seed)
+        rng, pace = np.random.default_rng(self.seed), Pace()
         size = min(self._batch_size, len(pixels))
         steps = len(pixels) // size
         for epoch in range(1, self._epochs + 1):
             order = rng.permutation(len(pixels))[: steps * size].reshape(steps, size)
             losses = []
-            for step, batch in enumerate(order, start=1):
-                loss = train_step(self._network, optimizer, pixels[batch], data.labels[batch])
-                losses.append(float(loss))
-                share = (epoch - 1 + step / steps) / self._epochs
-                if step % STEPS_PER_REPORT == 0 and logger.progress(share):
-                    return
-            logger.log(step=epoch, epoch=epoch, loss=np.mean(losses))
+            for step, indices in enumerate(order, start=1):
+                batch = jax.device_put(indices, over_batch(size))
+                losses.append(train_step(self._network, optimizer, pixels, labels, batch))
+                if step % STEPS_PER_REPORT == 0:
+                    losses[-1].block_until_ready()  # Progress must not run ahead of training.
+                    if logger.progress((epoch - 1 + step / steps) / self._epochs):
+                        return
+            loss = np.mean([float(loss) for loss in losses])
+            logger.log(step=epoch, epoch=epoch, loss=loss, **pace.lap(steps * size))
             if logger.progress(epoch / self._epochs):
                 return
 
@@ -190,7 +199,8 @@ class FeedForward(BaseModel):
         # Full minibatches only: then there is one size to compile for.
         batches = -(-len(pixels) // EVALUATION_BATCH)
         order = np.resize(np.arange(len(pixels)), (batches, EVALUATION_BATCH))
-        rows = [np.asarray(class_probabilities(self._network, pixels[batch])) for batch in order]
+        shares = (jax.device_put(pixels[batch], over_batch(EVALUATION_BATCH)) for batch in order)
+        rows = [np.asarray(class_probabilities(self._network, share)) for share in shares]
         return np.concatenate(rows)[: len(pixels)]
 
 

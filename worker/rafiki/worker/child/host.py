@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,6 +25,7 @@ from rafiki.worker.child.measure import Stopwatch
 from rafiki.worker.child.parameters import HeldParameters, MissingParameters
 from rafiki.worker.child.probe import Probe
 from rafiki.worker.child.sink import PipeSink, StopFlag
+from rafiki.worker.child.unreadable import drop_unreadable_programs
 from rafiki.worker.framing import Array, BrokenFrame, Frame, FrameReader, FrameWriter
 from rafiki.worker.task import ChildTimings, Ended, Task, ended_to_message, task_from_message
 
@@ -60,8 +60,7 @@ class Host:
 
     def serve(self) -> None:
         """Runs tasks as they come. Never returns: the end of the pipe ends the process."""
-        # What the cache on disk cannot load is compiled again: nothing a template can help.
-        warnings.filterwarnings("ignore", message="Error reading persistent compilation cache")
+        drop_unreadable_programs()
         threading.Thread(target=self._read, name="pipe", daemon=True).start()
         while True:
             frame = self._inbox.get()

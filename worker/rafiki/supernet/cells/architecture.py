@@ -1,6 +1,6 @@
 """An architecture as int32 arrays, and the order of the weights that it chooses from.
 
-Letters as in `rafiki.supernet`.
+Letters as in `rafiki.supernet.cells`.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from rafiki.supernet.inputs import Inputs
+
+MIN_SIDE = 4  # pixels that no stage falls below
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -17,6 +21,22 @@ class Shape:
     classes: int
     channels: int
     stages: tuple[int, ...]
+
+    @classmethod
+    def of(cls, inputs: Inputs, channels: int, cells: int) -> "Shape":
+        """A network with `cells` normal cells per stage and reduction cells between stages.
+
+        There are three stages where the sides can be halved twice without falling below 4
+        pixels, otherwise two.
+
+        Raises:
+            ValueError: The images are too small.
+        """
+        side = min(inputs.size[:2])
+        if side < 2 * MIN_SIDE:
+            raise ValueError(f"images must be at least {2 * MIN_SIDE} pixels wide and high")
+        stages = (cells, cells + 1, cells + 1)[: 3 if side >= 4 * MIN_SIDE else 2]
+        return cls(*inputs.size, inputs.classes, channels, stages)
 
     def stage_channels(self, stage: int) -> int:
         """Channels of the cells of a stage."""

@@ -1,20 +1,12 @@
-"""Networks for images of any size, without compiling anything."""
+"""Supernets for images of any size, without compiling anything."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rafiki.supernet import (
-    Architecture,
-    FixedNetwork,
-    Initializer,
-    Inputs,
-    Supernet,
-    gather_active,
-    init_search_params,
-    search_logits,
-)
+from rafiki.supernet import ImageSupernet, Inputs, gather_active
+from rafiki.supernet.cells import Architecture, CellSpace, Shape
 
 CHAIN = [
     value
@@ -33,40 +25,28 @@ def make_inputs(height: int, width: int, depth: int) -> Inputs:
 def test_images_are_halved_only_down_to_four_pixels(
     size: tuple[int, int], stages: tuple[int, ...]
 ) -> None:
-    assert make_inputs(*size, 1).shape(2, 1).stages == stages
+    assert Shape.of(make_inputs(*size, 1), 2, 1).stages == stages
 
 
 def test_images_below_eight_pixels_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 8 pixels"):
-        make_inputs(7, 20, 1).shape(2, 1)
+        Shape.of(make_inputs(7, 20, 1), 2, 1)
 
 
 @pytest.mark.parametrize("cells", [1, 2])
 @pytest.mark.parametrize("size", [(8, 8, 1), (9, 13, 3), (32, 32, 3), (17, 31, 1)])
 def test_the_supernet_takes_images_of_any_size(size: tuple[int, int, int], cells: int) -> None:
-    shape = make_inputs(*size).shape(2, cells)
+    space = CellSpace(Shape.of(make_inputs(*size), 2, cells))
     arch = Architecture.of(CHAIN, CHAIN)
 
     def run(images: jax.Array) -> jax.Array:
-        params = jax.tree.map(jnp.asarray, init_search_params(shape, 0))
-        active = gather_active(params, arch, shape)
-        return search_logits(active, arch, images, shape)
-
-    assert jax.eval_shape(run, np.zeros((3, *size), np.float32)).shape == (3, 10)
-
-
-@pytest.mark.parametrize("size", [(8, 8, 1), (9, 13, 3), (32, 32, 3), (17, 31, 1)])
-def test_the_final_network_takes_images_of_any_size(size: tuple[int, int, int]) -> None:
-    shape = make_inputs(*size).shape(2, 2)
-
-    def run(images: jax.Array) -> jax.Array:
-        network = FixedNetwork(shape, Architecture.of(CHAIN, CHAIN), Initializer(0))
-        return network(images, training=True)
+        params = jax.tree.map(jnp.asarray, space.init(0))
+        return space.logits(gather_active(params, space.rows(arch)), arch, images)
 
     assert jax.eval_shape(run, np.zeros((3, *size), np.float32)).shape == (3, 10)
 
 
 def test_a_supernet_of_too_many_tensors_is_refused() -> None:
     inputs = make_inputs(32, 32, 3)
-    with pytest.raises(ValueError, match="over 4000 tensors"):
-        Supernet(inputs, inputs.shape(2, 8), weight_decay=0.0)
+    with pytest.raises(ValueError, match="over the limit of 4000"):
+        ImageSupernet(inputs, CellSpace(Shape.of(inputs, 2, 8)), 0.0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rafiki.supernet import Architecture
-from rafiki.supernet.architecture import ROW_NAMES, ROWS
+from rafiki.supernet.cells import Architecture
+from rafiki.supernet.cells.architecture import ROW_NAMES, ROWS
 
 CHAIN = [
     value

@@ -1,0 +1,238 @@
+"""A cell of the network of one architecture, which is an argument of programs nevertheless.
+
+It computes what `cell.search_cell` does, and has running statistics beside: training returns
+those of the minibatch, evaluation uses what training has made of them. There are two batch
+norms in a separable convolution, so `statistics` of a cell are `[E, 2, 2, C]`: per edge and
+batch norm, mean and variance. Edges without weights have some, too, which say nothing.
+
+Letters as in `rafiki.supernet.cells`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from rafiki.supernet.cells.architecture import EDGES, STATES
+from rafiki.supernet.depthwise import depthwise_convolution
+from rafiki.supernet.normalization import NORM_EPSILON, batch_norm
+from rafiki.supernet.operations import KERNEL_SIZES, UNWEIGHTED
+
+
+def running_norm(x: Array, norm: Array, statistics: Array) -> Array:
+    """Batch norm with `norm` `[2, C]` by a mean and a variance `[2, C]` from elsewhere."""
+    inverse = lax.rsqrt(statistics[1] + NORM_EPSILON) * norm[0]
+    return (x * inverse + (norm[1] - statistics[0] * inverse)).astype(x.dtype)
+
+
+def _halves(size: int, channels: int, packed: Array) -> tuple[Array, Array, Array]:
+    """Depthwise and pointwise kernels and norms of both halves, each with a first axis of 2."""
+    kernels, pointwise = size * size * channels, channels * channels
+    halves = packed[: 2 * (kernels + pointwise + 2 * channels)].reshape(2, -1)
+    return (
+        halves[:, :kernels].reshape(2, size, size, channels),
+        halves[:, kernels : kernels + pointwise].reshape(2, channels, channels),
+        halves[:, kernels + pointwise :].reshape(2, 2, channels),
+    )
+
+
+def _trained_separable(size: int) -> Callable[[Array, Array], tuple[Array, Array]]:
+    def half(x: Array, own: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        kernel, pointwise, norm = own
+        x = depthwise_convolution(jax.nn.relu(x), kernel) @ pointwise
+        y, mean, variance = batch_norm(x, norm[0], norm[1])
+        return y, jnp.stack([mean, variance])
+
+    # A scan over two: what is not written out twice is not compiled twice.
+    def trained_separable(x: Array, packed: Array) -> tuple[Array, Array]:
+        return lax.scan(half, x, _halves(size, x.shape[-1], packed))
+
+    return trained_separable
+
+
+def _evaluated_separable(size: int) -> Callable[[Array, Array, Array], Array]:
+    def half(x: Array, own: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+        kernel, pointwise, norm, statistics = own
+        x = depthwise_convolution(jax.nn.relu(x), kernel) @ pointwise
+        return running_norm(x, norm, statistics), None
+
+    def evaluated_separable(x: Array, packed: Array, statistics: Array) -> Array:
+        y, _ = lax.scan(half, x, (*_halves(size, x.shape[-1], packed), statistics))
+        return y
+
+    return evaluated_separable
+
+
+def _trained_unweighted(
+    operation: Callable[[Array], Array],
+) -> Callable[[Array, Array], tuple[Array, Array]]:
+    def trained_unweighted(x: Array, packed: Array) -> tuple[Array, Array]:
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        return operation(x), jnp.zeros((2, 2, x.shape[-1]), wide)
+
+    return trained_unweighted
+
+
+def _evaluated_unweighted(
+    operation: Callable[[Array], Array],
+) -> Callable[[Array, Array, Array], Array]:
+    return lambda x, packed, statistics: operation(x)
+
+
+# The branches of the switches, in the order of OPERATIONS.
+_TRAINED = (
+    *(_trained_separable(size) for size in KERNEL_SIZES),
+    *(_trained_unweighted(operation) for operation in UNWEIGHTED),
+)
+_EVALUATED = (
+    *(_evaluated_separable(size) for size in KERNEL_SIZES),
+    *(_evaluated_unweighted(operation) for operation in UNWEIGHTED),
+)
+
+
+def _backward(
+    branch: Callable[[Array, Array], tuple[Array, Array]],
+) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
+    def backward(x: Array, packed: Array, grad: Array) -> tuple[Array, Array]:
+        grads: tuple[Array, Array] = jax.vjp(lambda *of: branch(*of)[0], x, packed)[1](grad)
+        return grads
+
+    return backward
+
+
+_BACKWARD = tuple(_backward(branch) for branch in _TRAINED)
+
+
+def evaluated_cell(
+    choices: Array,
+    loose: Array,
+    first: Array,
+    second: Array,
+    edges: Array,
+    outputs: Array,
+    statistics: Array,
+) -> Array:
+    """What `search_cell` returns of these arguments, but with running `statistics`."""
+
+    def enter_edge(number: Array, states: Array) -> Array:
+        node, side = number // 2, number % 2
+        x = lax.dynamic_index_in_dim(states, choices[node, side], keepdims=False)
+        operation = choices[node, side + 2]
+        y = lax.switch(operation, _EVALUATED, x, edges[number], statistics[number])
+        return states.at[node + 2].add(y)
+
+    states = jnp.zeros((STATES, *first.shape), first.dtype).at[0].set(first).at[1].set(second)
+    return _combine(loose, lax.fori_loop(0, EDGES, enter_edge, states), outputs)
+
+
+@jax.custom_vjp
+def trained_cell(
+    choices: Array,
+    loose: Array,
+    first: Array,
+    second: Array,
+    edges: Array,
+    outputs: Array,
+    masks: Array | None,
+) -> tuple[Array, Array]:
+    """What `search_cell` returns of these arguments, and the statistics of the minibatch.
+
+    The derivative is written out as there, for the same reason. None flows through the
+    statistics.
+
+    Args:
+        choices, loose, first, second, edges, outputs: As in `search_cell`.
+        masks: `[E, B]`, what the results of edges are multiplied by, in drop path; or None.
+    """
+    return _trained_cell_forward(choices, loose, first, second, edges, outputs, masks)[0]
+
+
+def _trained_cell_forward(
+    choices: Array,
+    loose: Array,
+    first: Array,
+    second: Array,
+    edges: Array,
+    outputs: Array,
+    masks: Array | None,
+) -> tuple[tuple[Array, Array], tuple[Array | None, ...]]:
+    def enter_edge(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        states, statistics = carry
+        node, side = number // 2, number % 2
+        x = lax.dynamic_index_in_dim(states, choices[node, side], keepdims=False)
+        y, of_edge = lax.switch(choices[node, side + 2], _TRAINED, x, edges[number])
+        states = states.at[node + 2].add(_masked(y, masks, number))
+        return states, statistics.at[number].set(of_edge)
+
+    states = jnp.zeros((STATES, *first.shape), first.dtype).at[0].set(first).at[1].set(second)
+    wide = jnp.promote_types(first.dtype, jnp.float32)
+    statistics = jnp.zeros((EDGES, 2, 2, first.shape[-1]), wide)
+    states, statistics = lax.fori_loop(0, EDGES, enter_edge, (states, statistics))
+    total = _combine(loose, states, outputs)
+    return (total, statistics), (choices, loose, states, edges, outputs, masks)
+
+
+def _trained_cell_backward(
+    saved: tuple[Array, ...], grads: tuple[Array, Array]
+) -> tuple[Array | None, ...]:
+    choices, loose, states, edges, outputs, masks = saved
+    grad = grads[0]
+
+    def leave_state(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        def leave(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            grad_state, grad_output = jax.vjp(_product, states[index], outputs[index])[1](grad)
+            return carry[0].at[index].set(grad_state), carry[1].at[index].set(grad_output)
+
+        after: tuple[Array, Array] = lax.cond(
+            loose[index] < STATES, leave, lambda carry: carry, carry
+        )
+        return after
+
+    def leave_edge(back: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        number = EDGES - 1 - back
+        node, side = number // 2, number % 2
+        source = choices[node, side]
+        grad_x, grad_edge = lax.switch(
+            choices[node, side + 2],
+            _BACKWARD,
+            lax.dynamic_index_in_dim(states, source, keepdims=False),
+            edges[number],
+            _masked(carry[0][node + 2], masks, number),
+        )
+        return carry[0].at[source].add(grad_x), carry[1].at[number].set(grad_edge)
+
+    zeros = (jnp.zeros_like(states), jnp.zeros_like(outputs))
+    grad_states, grad_outputs = lax.fori_loop(0, STATES, leave_state, zeros)
+    grad_states, grad_edges = lax.fori_loop(
+        0, EDGES, leave_edge, (grad_states, jnp.zeros_like(edges))
+    )
+    no_grad = None if masks is None else jnp.zeros_like(masks)
+    return None, None, grad_states[0], grad_states[1], grad_edges, grad_outputs, no_grad
+
+
+trained_cell.defvjp(_trained_cell_forward, _trained_cell_backward)
+
+
+def _masked(y: Array, masks: Array | None, number: Array) -> Array:
+    return y if masks is None else y * masks[number][:, None, None, None]
+
+
+def _product(state: Array, matrix: Array) -> Array:
+    return jax.nn.relu(state) @ matrix
+
+
+def _combine(loose: Array, states: Array, outputs: Array) -> Array:
+    """The sum over the loose ends, each ReLUed and multiplied by its matrix."""
+
+    def add_state(index: Array, total: Array) -> Array:
+        after: Array = lax.cond(
+            loose[index] < STATES,
+            lambda total: total + _product(states[index], outputs[index]),
+            lambda total: total,
+            total,
+        )
+        return after
+
+    total: Array = lax.fori_loop(0, STATES, add_state, jnp.zeros_like(states[0]))
+    return total
