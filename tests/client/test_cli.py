@@ -222,7 +222,7 @@ def test_a_server_that_is_not_there_is_told_with_what_to_do() -> None:
 COMMANDS = [
     *(["up"], ["demo"]),
     *(["model", name] for name in ("create", "list", "show", "test")),
-    *(["dataset", name] for name in ("create", "list")),
+    *(["dataset", name] for name in ("create", "list", "formats")),
     *(
         ["job", name]
         for name in ("create", "list", "show", "watch", "plan", "health", "pause", "resume", "stop")

@@ -324,7 +324,7 @@ def test_extracting_runs_no_training(tmp_path: Path) -> None:
 
 
 def test_a_task_without_made_up_data_needs_data(tmp_path: Path) -> None:
-    edit = ('task = "IMAGE_CLASSIFICATION"', 'task = "POS_TAGGING"')
+    edit = ('task = "IMAGE_CLASSIFICATION"', 'task = "SPEECH_RECOGNITION"')
     failed = failures(bench_of(tmp_path, edit))
     assert "--train and --validation" in failed["data to train on"]
 

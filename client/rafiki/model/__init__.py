@@ -6,9 +6,9 @@ from rafiki.model import BaseModel, FloatKnob, load_images, logger
 """
 
 from rafiki.model.base import BaseModel, Candidate, CandidateModel, takes_candidates
+from rafiki.model.datasets import InvalidDataset
 from rafiki.model.image_classification import (
     ImageData,
-    InvalidDataset,
     load_images,
     query_images,
     write_images,
@@ -28,8 +28,17 @@ from rafiki.model.knobs import (
     PolicyKnob,
     Scalar,
 )
+from rafiki.model.language_modelling import Vocabulary, load_text, query_words
 from rafiki.model.logger import LogSink, ModelLogger, logger
 from rafiki.model.params import InvalidParams, Params
+from rafiki.model.pos_tagging import (
+    TaggedSentences,
+    load_sentences,
+    query_tokens,
+    write_sentences,
+)
+from rafiki.model.tabular import Feature, Table, load_table, write_table
+from rafiki.model.tabular_matrix import query_matrix, table_matrix
 
 __all__ = [
     "ArchKnob",
@@ -37,6 +46,7 @@ __all__ = [
     "Candidate",
     "CandidateModel",
     "CategoricalKnob",
+    "Feature",
     "FixedKnob",
     "FloatKnob",
     "ImageData",
@@ -54,9 +64,21 @@ __all__ = [
     "Policy",
     "PolicyKnob",
     "Scalar",
+    "Table",
+    "TaggedSentences",
+    "Vocabulary",
     "load_images",
+    "load_sentences",
+    "load_table",
+    "load_text",
     "logger",
     "query_images",
+    "query_matrix",
+    "query_tokens",
+    "query_words",
+    "table_matrix",
     "takes_candidates",
     "write_images",
+    "write_sentences",
+    "write_table",
 ]

@@ -1,8 +1,16 @@
 """The data set format of the task IMAGE_CLASSIFICATION.
 
-A zip archive of images and one `images.csv` with the columns `path` (of an image in the
-archive) and `class` (an integer from 0). All images have one size. Nothing is ever
-extracted to disk. Letters: `N` images, `H` rows, `W` columns, `C` channels.
+A zip archive in one of three forms, told apart by what it holds:
+
+- images and one `images.csv` with the columns `path` (of an image in the archive) and
+  `class` (an integer from 0);
+- NumPy's `.npz`, as `numpy.savez("train.npz", images=..., labels=...)` writes it: uint8
+  images `[N, H, W]` or `[N, H, W, C]` and integer labels `[N]`;
+- two IDX files, of images and of labels, gzipped or not. Those of MNIST and its relatives
+  become a data set by `zip train.zip train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz`.
+
+All images have one size. Nothing is ever extracted to disk or unpickled. Letters: `N` images,
+`H` rows, `W` columns, `C` channels.
 """
 
 import csv
@@ -16,22 +24,26 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from rafiki.model.datasets import InvalidDataset
+from rafiki.model.image_arrays import (
+    MAX_CLASSES,
+    MAX_IMAGES,
+    MAX_PIXELS,
+    MAX_TOTAL_BYTES,
+    NPZ_MEMBERS,
+    ZIP_ERRORS,
+    Arrays,
+    idx_members,
+    read_idx,
+    read_npz,
+)
+
 TABLE = "images.csv"
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-MAX_IMAGES = 1_000_000
-MAX_CLASSES = 100_000
-MAX_PIXELS = 2**26
 MAX_FILE_BYTES = 64 * 2**20
-MAX_TOTAL_BYTES = 4 * 2**30
 
-# What zipfile raises when an archive or one of its members is damaged or of a foreign kind.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 _GREY_MODES = ("1", "L", "LA", "La")
 _DEEP_MODES = ("I", "F")
-
-
-class InvalidDataset(ValueError):
-    """A data set is not in its format; the message names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,15 +74,16 @@ def load_images(path: str | Path) -> ImageData:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise InvalidDataset(f"{path.name} is not a zip archive: {error}") from error
     with archive:
         members = _members(archive, path.name)
-        rows = list(_rows(archive, members, path.name))
-        if not rows:
-            raise InvalidDataset(f"{path.name}: {TABLE} lists no images")
-        images = _read_images(archive, members, rows, path.name)
-    labels = np.array([row.label for row in rows], np.int32)
+        if TABLE not in members and any(member in members for member in NPZ_MEMBERS):
+            images, labels = read_npz(archive, members, path.name)
+        elif TABLE not in members and (files := idx_members(archive, members)) is not None:
+            images, labels = read_idx(archive, files, path.name)
+        else:
+            images, labels = _read_table(archive, members, path.name)
     return ImageData(images, labels, int(labels.max()) + 1)
 
 
@@ -155,8 +168,6 @@ def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
     for info in archive.infolist():
         if not _is_safe(info.filename):
             raise InvalidDataset(f"{name}: {info.filename!r} leads out of the archive")
-        if info.file_size > MAX_FILE_BYTES:
-            raise InvalidDataset(f"{name}: {info.filename!r} is over {MAX_FILE_BYTES >> 20} MiB")
         members[info.filename] = info
         total += info.file_size
     if total > MAX_TOTAL_BYTES:
@@ -172,16 +183,31 @@ def _is_safe(path: str) -> bool:
     return not (pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path)
 
 
+def _read_table(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> Arrays:
+    """The images and labels of an archive of image files."""
+    for info in members.values():
+        if info.file_size > MAX_FILE_BYTES:
+            raise InvalidDataset(f"{name}: {info.filename!r} is over {MAX_FILE_BYTES >> 20} MiB")
+    rows = list(_rows(archive, members, name))
+    if not rows:
+        raise InvalidDataset(f"{name}: {TABLE} lists no images")
+    images = _read_images(archive, members, rows, name)
+    return images, np.array([row.label for row in rows], np.int32)
+
+
 def _rows(
     archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str
 ) -> Iterator[_Row]:
     if TABLE not in members:
-        raise InvalidDataset(f"{name} has no {TABLE} at its top level")
+        raise InvalidDataset(
+            f"{name} has no {TABLE} at its top level, no arrays images and labels, and is no "
+            "pair of IDX files"
+        )
     try:
         text = archive.read(TABLE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidDataset(f"{name}: {TABLE} is not UTF-8: {error}") from error
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise InvalidDataset(f"{name}: {TABLE} is damaged: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
@@ -217,7 +243,7 @@ def _read_images(
         where = f"{name}: {row.path!r} ({TABLE} line {row.line})"
         try:
             encoded = io.BytesIO(archive.read(members[row.path]))
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise InvalidDataset(f"{where} is damaged: {error}") from error
         try:
             with Image.open(encoded, formats=FORMATS) as image:

@@ -13,7 +13,7 @@ from rafiki.client import names
 from rafiki.client.cli.options import DEFAULT_SERVER, JsonOption, ServerOption, connect
 from rafiki.client.cli.output import print_json, print_table, size_text, time_text
 from rafiki.client.client import Client
-from rafiki.model import load_images
+from rafiki.model.tasks import TASKS
 from rafiki.resources import Dataset
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: what models are trained and tested on.")
@@ -27,10 +27,12 @@ def create(
             exists=True,
             dir_okay=False,
             metavar="FILE",
-            help="For images: a zip of image files and `images.csv` (columns path,class).",
+            help="In the format of its task: see `rafiki dataset formats`.",
         ),
     ],
-    task: Annotated[str, typer.Option(help="What the data is for.")] = "IMAGE_CLASSIFICATION",
+    task: Annotated[
+        str, typer.Option(help="What the data is for; any name will do.")
+    ] = "IMAGE_CLASSIFICATION",
     name: Annotated[str, typer.Option(help="Name for people; that of the file if left out.")] = "",
     as_json: JsonOption = False,
     server: ServerOption = DEFAULT_SERVER,
@@ -82,15 +84,30 @@ def list_(
     )
 
 
+@app.command("formats")
+def formats(as_json: JsonOption = False) -> None:
+    """List the tasks whose data is known, with its format.
+
+    Data for any other task is uploaded as it is.
+
+    Example: `rafiki dataset formats`
+    """
+    if as_json:
+        print_json([{"task": known.task, "data": known.data} for known in TASKS.values()])
+        return
+    rows = [(known.task, known.data) for known in TASKS.values()]
+    print_table(["TASK", "DATA SET"], rows, "no formats")
+
+
 def check(file: Path, task: str) -> None:
     """Raises InvalidDataset unless workers will be able to read the file.
 
     The server takes data sets as bytes; a format it does not know is not checked here either.
     """
-    if task == "IMAGE_CLASSIFICATION":
+    if task in TASKS:
         console = Console(stderr=True)
         with console.status(f"checking {file.name}") if console.is_terminal else nullcontext():
-            load_images(str(file))
+            TASKS[task].check(file)
 
 
 def upload(client: Client, file: Path, task: str, name: str = "") -> Dataset:

@@ -10,14 +10,10 @@ from rafiki.model.bench.batches import check_batches
 from rafiki.model.bench.declaration import check_declaration
 from rafiki.model.bench.life import check_end, check_life
 from rafiki.model.bench.report import Complaint, Recorder, Report
-from rafiki.model.bench.sample import (
-    IMAGE_CLASSIFICATION,
-    sample_queries,
-    write_sample_images,
-)
 from rafiki.model.bench.subject import Subject, connect_sink
-from rafiki.model.image_classification import InvalidDataset
+from rafiki.model.datasets import InvalidDataset
 from rafiki.model.logger import logger
+from rafiki.model.tasks import TASKS
 
 TRAIN_COUNT = 160
 VALIDATION_COUNT = 80
@@ -39,7 +35,7 @@ def run_bench(
     Args:
         path: The Python file (or the archive, with `model_class` as "module:Class").
         model_class: The class; needed where the file defines several.
-        train_path: Data to train on; without it, for images, a small set is made up.
+        train_path: Data to train on; without it a small set is made up, for a task known here.
         validation_path: Data to evaluate on; `train_path` without it.
         extract_only: Stop after what the template declares.
         full_training_s: When to cut a training off that has no policy on and does not stop.
@@ -86,26 +82,26 @@ def _prepare_data(
     validation_path: str | Path | None,
 ) -> tuple[Path, Path, list[object] | None]:
     task = recorder.report.task
+    known = TASKS.get(task)
     if train_path is not None:
         train = Path(train_path).absolute()
         validation = train if validation_path is None else Path(validation_path).absolute()
         for path in (train, validation):
             if not path.is_file():
                 raise Complaint(f"There is no file {path}.", "check --train and --validation.")
-    elif task == IMAGE_CLASSIFICATION:
-        train, validation = folder / "train.zip", folder / "validation.zip"
-        write_sample_images(train, TRAIN_COUNT, 1)
-        write_sample_images(validation, VALIDATION_COUNT, 2)
-        recorder.remark(f"{TRAIN_COUNT} made-up grey 8x8 images of 4 classes")
+    elif known is not None:
+        train, validation = (folder / f"{part}{known.suffix}" for part in ("train", "validation"))
+        recorder.remark(known.write_sample(train, TRAIN_COUNT, 1))
+        known.write_sample(validation, VALIDATION_COUNT, 2)
     else:
         raise Complaint(
             f"There is no made-up data for the task {task or '(none)'}.",
             "give a small data set of your own with --train and --validation.",
         )
+    if known is None:
+        recorder.remark("Note: predict() is not checked: queries of this task are unknown here.")
+        return train, validation, None
     try:
-        queries = sample_queries(task, validation, QUERY_COUNT)
+        return train, validation, known.read_queries(validation, QUERY_COUNT)
     except InvalidDataset as error:
         raise Complaint(f"{error}.", "correct the data set.") from error
-    if queries is None:
-        recorder.remark("Note: predict() is not checked: queries of this task are unknown here.")
-    return train, validation, queries

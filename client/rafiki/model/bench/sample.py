@@ -1,11 +1,7 @@
-"""What the bench feeds a template with: knobs, architectures, data and queries."""
+"""What the bench feeds a template with: knobs and architectures."""
 
 import random
-from pathlib import Path
 
-import numpy as np
-
-from rafiki.model.image_classification import load_images, write_images
 from rafiki.model.knobs import (
     ArchKnob,
     CategoricalKnob,
@@ -19,11 +15,6 @@ from rafiki.model.knobs import (
     arch_values,
     model_arguments,
 )
-
-IMAGE_CLASSIFICATION = "IMAGE_CLASSIFICATION"
-
-CLASS_COUNT = 4
-IMAGE_SIZE = 8
 
 
 def random_arguments(
@@ -63,26 +54,6 @@ def random_candidates(config: KnobConfig, seed: int, count: int) -> list[dict[st
         }
         for _ in range(count)
     ]
-
-
-def write_sample_images(path: Path, count: int, seed: int) -> None:
-    """Writes `count` grey 8x8 images of four classes: noise, one quarter of it bright."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(count) % CLASS_COUNT
-    images = generator.integers(0, 120, (count, IMAGE_SIZE, IMAGE_SIZE))
-    half = IMAGE_SIZE // 2
-    for image, label in zip(images, labels, strict=True):
-        row, column = divmod(int(label), 2)
-        image[row * half : (row + 1) * half, column * half : (column + 1) * half] += 130
-    write_images(path, images.astype(np.uint8), labels)
-
-
-def sample_queries(task: str, path: Path, count: int) -> list[object] | None:
-    """Queries made of the first examples of a data set; None for a task unknown here."""
-    if task != IMAGE_CLASSIFICATION:
-        return None
-    queries: list[object] = load_images(path).images[:count].tolist()
-    return queries
 
 
 def _between(generator: random.Random, low: float, high: float, is_exp: bool) -> float:
