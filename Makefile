@@ -1,4 +1,4 @@
-.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers
+.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-supernet bench-torch-install
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -62,3 +62,22 @@ bench-advisors-live: .venv-bench/.installed
 
 bench-enas-workers: .venv/.installed
 	.venv/bin/python benchmarks/enas_workers.py $(ARGS)
+
+bench-fashion-mnist: .venv/.installed
+	.venv/bin/python benchmarks/fashion_mnist.py $(ARGS)
+
+bench-enas-rnn: .venv/.installed
+	.venv/bin/python benchmarks/enas_rnn.py $(ARGS)
+
+bench-supernet: .venv/.installed
+	.venv/bin/python benchmarks/supernet.py $(ARGS)
+
+# PyTorch, a peer of bench-supernet, has an environment of its own. Its usual build for Linux
+# brings gigabytes for GPUs; pip can be set up to find the one for CPUs.
+bench-torch-install: .venv-torch/.installed
+
+.venv-torch/.installed: pyproject.toml
+	@$(PYTHON) -m venv .venv-torch
+	@.venv-torch/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@.venv-torch/bin/python -m pip install -qq --group bench-torch
+	@touch $@

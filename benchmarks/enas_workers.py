@@ -12,23 +12,32 @@ installs; `--data digits` takes the images that come with scikit-learn.
 """
 
 import argparse
-import gzip
 import json
 import os
 import statistics
+import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import numpy as np
+from benchmarks.image_jobs import (
+    SEARCH_PHASES,
+    TASK,
+    compiling_s,
+    enas_trials,
+    read_fashion,
+    register_light_cnn,
+    run_to_end,
+    span_s,
+    write_parts,
+)
 
 from rafiki.client import Client
-from rafiki.client.bench import run_bench
-from rafiki.client.cli.models import register
 from rafiki.client.local import LocalPlatform, PlatformConfig
-from rafiki.model import load_images, write_images
 from rafiki.resources import (
     AdvisorKind,
     AdvisorSettings,
@@ -37,32 +46,11 @@ from rafiki.resources import (
     Model,
     StudySpec,
     TrainJob,
-    TrainJobState,
-    Trial,
     TrialPhase,
 )
 
-TASK = "IMAGE_CLASSIFICATION"
-FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-SEARCH_PHASES = (TrialPhase.SEARCH_TRAIN, TrialPhase.SEARCH_EVAL)
 # The search of several workers may take this much of the time of one.
 TARGET = 0.65
-POLL_S = 0.5
-
-TEMPLATE = '''"""The zoo's supernet, made light."""
-
-from rafiki.model import FixedKnob, KnobConfig
-from rafiki.zoo.enas_cnn import EnasCnn
-
-KNOBS = {knobs}
-
-
-class LightCnn(EnasCnn):
-    @staticmethod
-    def get_knob_config() -> KnobConfig:
-        config = dict(EnasCnn.get_knob_config())
-        return config | {{name: FixedKnob(value) for name, value in KNOBS.items()}}
-'''
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +135,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def write_data(settings: Settings, folder: Path) -> dict[str, Path]:
-    """The zips of the three parts: train, validation and test."""
+    """The data sets of the three parts: train, validation and test."""
     if settings.data == "digits":
         # scikit-learn carries no types.
         from sklearn.datasets import load_digits
@@ -156,28 +144,16 @@ def write_data(settings: Settings, folder: Path) -> dict[str, Path]:
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
         labels = digits.target.astype(np.int32)
     else:
-        images, labels = (read_idx(f"train-{name}") for name in ("images-idx3", "labels-idx1"))
-        images = images[..., np.newaxis]
+        fashion = read_fashion(folder, "train")
+        images, labels = fashion.images, fashion.labels
     order = np.random.default_rng(0).permutation(len(labels))
     counts = np.cumsum([settings.images, settings.held_out, settings.held_out])
     if counts[-1] > len(labels):
         raise SystemExit(f"{settings.data} has only {len(labels)} images, not {counts[-1]}")
-    paths = {name: folder / f"{name}.zip" for name in ("train", "validation", "test")}
-    for path, chosen in zip(paths.values(), np.split(order, counts), strict=False):
-        write_images(path, images[chosen], labels[chosen].astype(np.int32))
-        load_images(str(path))
-    return paths
-
-
-def read_idx(name: str) -> np.ndarray:
-    """The array in one of the gzipped IDX files of Fashion-MNIST."""
-    path = FASHION_FOLDER / f"{name}-ubyte.gz"
-    if not path.exists():
-        raise SystemExit(f"{path} is not there; install dataset-fashion-mnist, or --data digits")
-    content = gzip.decompress(path.read_bytes())
-    dimensions = content[3]
-    shape = np.frombuffer(content, ">u4", dimensions, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    chosen = np.split(order, counts)[:3]
+    names = ("train", "validation", "test")
+    parts = {name: (images[own], labels[own]) for name, own in zip(names, chosen, strict=True)}
+    return write_parts(folder, parts)
 
 
 def measure(
@@ -197,7 +173,6 @@ def measure(
         workers=workers,
         worker_flags=pinned,
     )
-    template = folder / "light_cnn.py"
     knobs = {
         "channels": settings.channels,
         "cells": 1,
@@ -205,9 +180,8 @@ def measure(
         "epochs": settings.epochs,
         "early_stop_epochs": 2,
     }
-    template.write_text(TEMPLATE.format(knobs=knobs))
     with LocalPlatform(config, print) as platform, Client(platform.address) as client:
-        model = register(client, template, run_bench(template, extract_only=True, is_quiet=True))
+        model = register_light_cnn(client, folder, knobs)
         names = {part: client.create_dataset(path, task=TASK).name for part, path in data.items()}
         warm_up = options(settings, batches=4, final_evals=4)
         # Two rounds: the first has no shards, so that not every worker trains in it.
@@ -236,10 +210,6 @@ def run_job(
     workers: int,
 ) -> TrainJob:
     """The job of one search, once it has ended."""
-    evaluations = search.batches_per_round
-    # The first round has no shards; both FINAL_EVALs are one trial each.
-    trials = 1 + evaluations + (rounds - 1) * (workers + evaluations)
-    trials += 2 + search.final_trains + search.rank_trains
     job = TrainJob(
         app=f"enas-{workers}-workers",
         task=TASK,
@@ -248,21 +218,13 @@ def run_job(
                 model=model.name, advisor=AdvisorSettings(kind=AdvisorKind.ENAS, enas=search)
             ),
         ),
-        budget=Budget(model_trial_count=trials),
+        budget=Budget(model_trial_count=enas_trials(search, rounds, workers)),
         train_dataset=names["train"],
         validation_dataset=names["validation"],
         test_dataset=names["test"],
         seed=seed,
     )
-    name = client.create_train_job(job)[0].name
-    deadline = time.monotonic() + settings.timeout_s
-    while not (job := client.get_train_job(name)).state.is_end:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{name} has not ended after {settings.timeout_s:.0f} s")
-        time.sleep(POLL_S)
-    if job.state is not TrainJobState.SUCCEEDED:
-        raise SystemExit(f"{name} ended as {job.state}: {client.get_study(f'{name}/studies/1')}")
-    return job
+    return run_to_end(client, job, settings.timeout_s)
 
 
 def read_run(client: Client, job: TrainJob, workers: int, seed: int) -> Run:
@@ -292,22 +254,6 @@ def read_run(client: Client, job: TrainJob, workers: int, seed: int) -> Run:
         test=final.test_score,
         rank_correlation=control.rank_correlation,
     )
-
-
-def compiling_s(trials: Sequence[Trial]) -> dict[str, float]:
-    """Seconds that each worker has spent on compilation."""
-    seconds: dict[str, float] = {}
-    for trial in trials:
-        spent = trial.timings.compile_s if trial.timings is not None else 0.0
-        seconds[trial.worker] = seconds.get(trial.worker, 0.0) + spent
-    return seconds
-
-
-def span_s(trials: Sequence[Trial]) -> float:
-    """Seconds from the first start to the last end."""
-    starts = [trial.start_time for trial in trials if trial.start_time is not None]
-    ends = [trial.end_time for trial in trials if trial.end_time is not None]
-    return (max(ends) - min(starts)).total_seconds()
 
 
 def report_lines(runs: Sequence[Run]) -> Iterator[str]:
