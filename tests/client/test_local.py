@@ -106,7 +106,12 @@ def test_nothing_is_left_when_up_ends(how: signal.Signals, tmp_path: Path) -> No
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with (
         subprocess.Popen(
-            [*command, *flags], stdout=subprocess.PIPE, text=True, env=environment
+            [*command, *flags],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            # A shell that runs the tests in the background has them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as up,
         ExitStack() as at_failure,
     ):

@@ -27,7 +27,7 @@ def demo(
     ] = 300.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 1,
 ) -> None:
-    """Search a network for real images with ENAS, train it, and use it: about 4 minutes.
+    """Search a network for real images with ENAS, train it, and use it: about 3 minutes.
 
     Starts a server and two workers of its own, and stops them at the end.
 
