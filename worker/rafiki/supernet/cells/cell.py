@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rafiki.supernet.cells.architecture import EDGES, STATES
+from rafiki.supernet.cells.architecture import EDGES, NODES, STATES
 from rafiki.supernet.choice import backward_branches
 from rafiki.supernet.operations import BRANCHES
 
@@ -51,12 +51,18 @@ def search_cell(
 def _search_cell_forward(
     choices: Array, loose: Array, first: Array, second: Array, edges: Array, outputs: Array
 ) -> tuple[Array, tuple[Array, ...]]:
-    def enter_edge(number: Array, states: Array) -> Array:
-        node, side = number // 2, number % 2
-        y = lax.switch(
-            choices[node, side + 2], _ENTERING, states, choices[node, side], edges[number]
+    def enter_node(node: Array, states: Array) -> Array:
+        x, y = (
+            lax.switch(
+                choices[node, side + 2],
+                _ENTERING,
+                states,
+                choices[node, side],
+                edges[2 * node + side],
+            )
+            for side in range(2)
         )
-        return states.at[node + 2].add(y)
+        return states.at[node + 2].set(x + y)
 
     def add_state(index: Array, total: Array) -> Array:
         def add(total: Array) -> Array:
@@ -66,7 +72,7 @@ def _search_cell_forward(
         return after
 
     states = jnp.zeros((STATES, *first.shape), first.dtype).at[0].set(first).at[1].set(second)
-    states = lax.fori_loop(0, EDGES, enter_edge, states)
+    states = lax.fori_loop(0, NODES, enter_node, states)
     total = lax.fori_loop(0, STATES, add_state, jnp.zeros_like(first))
     return total, (choices, loose, states, edges, outputs)
 
