@@ -100,18 +100,20 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_up_ends(how: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from rafiki.client.cli import main; main()", "up"]
+    # Ctrl-C is ignored by what a shell runs in the background, as these tests perhaps are.
+    program = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from rafiki.client.cli import main
+main()
+"""
+    command = [sys.executable, "-c", program, "up"]
     flags = ["--workers", "1", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path)]
     # As most people's: a pipe is not written line by line unless the program sees to it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with (
         subprocess.Popen(
-            [*command, *flags],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            # A shell that runs the tests in the background has them ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            [*command, *flags], stdout=subprocess.PIPE, text=True, env=environment
         ) as up,
         ExitStack() as at_failure,
     ):
