@@ -130,6 +130,7 @@ class FakeWorker:
         worker_id: str = "worker-1",
         studies: tuple[str, ...] = (),
         capacity: int = 1,
+        prefetch: int = 0,
         lease_tokens: tuple[str, ...] = (),
         gpus: int = 0,
         opens: bool = True,
@@ -152,6 +153,7 @@ class FakeWorker:
                     worker_id=worker_id,
                     studies=studies,
                     capacity=capacity,
+                    prefetch=prefetch,
                     lease_tokens=lease_tokens,
                     devices=devices,
                 )

@@ -177,6 +177,7 @@ class OpenSession(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     LEASE_TOKENS_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    PREFETCH_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique to this worker process; stable across reconnects. 1 to 128 characters."""
     worker_version: _builtins.str
@@ -185,6 +186,12 @@ class OpenSession(_message.Message):
     """
     capacity: _builtins.int
     """Trials the worker can run at once, at least 1."""
+    prefetch: _builtins.int
+    """Trials it takes beyond its capacity, at most 100, so that the next one is at
+    hand when one ends. The server sends trials ahead only while those of their
+    study are short, and only where nothing is to be learnt from the running ones
+    first.
+    """
     @_builtins.property
     def studies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Restricts assignments to these studies. Empty means any that has a model;
@@ -209,10 +216,11 @@ class OpenSession(_message.Message):
         capacity: _builtins.int = ...,
         lease_tokens: _abc.Iterable[_builtins.str] | None = ...,
         devices: _abc.Iterable[Global___WorkerDevice] | None = ...,
+        prefetch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "devices", b"devices", "lease_tokens", b"lease_tokens", "studies", b"studies", "worker_id", b"worker_id", "worker_version", b"worker_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "devices", b"devices", "lease_tokens", b"lease_tokens", "prefetch", b"prefetch", "studies", b"studies", "worker_id", b"worker_id", "worker_version", b"worker_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,12 +419,17 @@ class TrialAssignment(_message.Message):
     GPU_COUNT_FIELD_NUMBER: _builtins.int
     EVALUATE_FIELD_NUMBER: _builtins.int
     SAVE_FIELD_NUMBER: _builtins.int
+    PREFETCHED_FIELD_NUMBER: _builtins.int
     gpu_count: _builtins.int
     """Accelerators to use; 0 means CPU only."""
     evaluate: _builtins.bool
     """Whether an outcome needs scores. Whether to train is Policy SKIP_TRAIN."""
     save: _builtins.bool
     """Whether an outcome needs a checkpoint."""
+    prefetched: _builtins.bool
+    """Sent ahead: to be run once the worker has room. The lease is renewed like any
+    other.
+    """
     @_builtins.property
     def trial(self) -> _trials_pb2.Trial: ...
     @_builtins.property
@@ -429,10 +442,11 @@ class TrialAssignment(_message.Message):
         gpu_count: _builtins.int = ...,
         evaluate: _builtins.bool = ...,
         save: _builtins.bool = ...,
+        prefetched: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluate", b"evaluate", "gpu_count", b"gpu_count", "lease", b"lease", "save", b"save", "trial", b"trial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluate", b"evaluate", "gpu_count", b"gpu_count", "lease", b"lease", "prefetched", b"prefetched", "save", b"save", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,7 +44,7 @@ class AdvisorServiceStub:
     """StreamTrials is one worker's session. The first request is `open`; the first
     response is `opened`; `study` comes before the first assignment of each
     study. The server assigns no more trials than the worker has announced room
-    for. A second session with the same `worker_id` ends the first with ABORTED
+    for, `prefetch` included. A second session with the same `worker_id` ends the first with ABORTED
     (SESSION_SUPERSEDED). Fails with INVALID_ARGUMENT (PROTOCOL_VIOLATION),
     UNAVAILABLE (SERVER_DRAINING).
     """
@@ -80,7 +80,7 @@ class AdvisorServiceAsyncStub(AdvisorServiceStub):
     """StreamTrials is one worker's session. The first request is `open`; the first
     response is `opened`; `study` comes before the first assignment of each
     study. The server assigns no more trials than the worker has announced room
-    for. A second session with the same `worker_id` ends the first with ABORTED
+    for, `prefetch` included. A second session with the same `worker_id` ends the first with ABORTED
     (SESSION_SUPERSEDED). Fails with INVALID_ARGUMENT (PROTOCOL_VIOLATION),
     UNAVAILABLE (SERVER_DRAINING).
     """
@@ -119,7 +119,7 @@ class AdvisorServiceServicer(metaclass=_abc_1.ABCMeta):
         """StreamTrials is one worker's session. The first request is `open`; the first
         response is `opened`; `study` comes before the first assignment of each
         study. The server assigns no more trials than the worker has announced room
-        for. A second session with the same `worker_id` ends the first with ABORTED
+        for, `prefetch` included. A second session with the same `worker_id` ends the first with ABORTED
         (SESSION_SUPERSEDED). Fails with INVALID_ARGUMENT (PROTOCOL_VIOLATION),
         UNAVAILABLE (SERVER_DRAINING).
         """

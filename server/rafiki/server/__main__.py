@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # What gRPC's core would print itself is reported by the server, in its own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    import uvloop
+
     from rafiki.server.app import CannotListen, ServerConfig, serve
     from rafiki.server.store.database import UnusableDatabase
 
@@ -47,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             heartbeat=timedelta(seconds=options.heartbeat_s),
             lease=timedelta(seconds=options.lease_s),
         )
-        asyncio.run(serve(config))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(config))
     except (UnusableDatabase, ValueError, CannotListen) as error:
         print(f"rafiki-server: {error}", file=sys.stderr)
         return 1

@@ -143,7 +143,6 @@ class Server:
         )
         advisor = AdvisorServicer(
             self._dispatcher,
-            self._jobs,
             ReportService(self._database, clock, self._dispatcher, self._jobs),
             NamedStudies(self._database),
             self._session_streams,

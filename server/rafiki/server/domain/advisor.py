@@ -208,6 +208,11 @@ class Advisor(ABC):
     def load(self, state: AdvisorState) -> None:
         """Restores what `dump` gave; the instance must be made from an equal config."""
 
+    @property
+    def proposes_ahead(self) -> bool:
+        """Whether outcomes that are still to come would not change what is proposed now."""
+        return False
+
     def stops(self) -> frozenset[int]:
         """The running trials to be told to stop, because their scores are behind."""
         return frozenset()

@@ -21,11 +21,13 @@ class Worker:
     """One worker process, as it opened its session.
 
     `studies` restricts it to these studies, a job standing for all of its studies; empty
-    means any study that has a model. `capacity` is how many trials it can run at once.
+    means any study that has a model. `capacity` is how many trials it can run at once, and
+    `prefetch` how many more it likes to have at hand, for when one of them ends.
     """
 
     worker_id: str
     capacity: int
+    prefetch: int = 0
     version: str = ""
     studies: tuple[StudyName | JobName, ...] = ()
     devices: tuple[WorkerDevice, ...] = ()

@@ -19,7 +19,6 @@ from rafiki.server.rpc.streams import StreamContext, Streams
 from rafiki.server.service.dispatch import Dispatcher
 from rafiki.server.service.named_studies import NamedStudies
 from rafiki.server.service.reports import ReportService
-from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.sessions import Session, Superseded
 from rafiki.v1 import advisor_pb2 as messages
 from rafiki.v1.advisor_pb2_grpc import AdvisorServiceServicer
@@ -45,8 +44,7 @@ class AdvisorServicer(AdvisorServiceServicer):
     """See advisor.proto.
 
     Args:
-        dispatcher: Hands out the trials.
-        jobs: Takes their outcomes.
+        dispatcher: Hands out the trials, and takes their outcomes.
         reports: Takes what they report.
         named: Checks which studies a worker names.
         streams: Bounds what a worker may leave the server waiting for.
@@ -58,7 +56,6 @@ class AdvisorServicer(AdvisorServiceServicer):
     def __init__(
         self,
         dispatcher: Dispatcher,
-        jobs: RunningJobs,
         reports: ReportService,
         named: NamedStudies,
         streams: Streams,
@@ -68,7 +65,6 @@ class AdvisorServicer(AdvisorServiceServicer):
         lease_duration: timedelta,
     ) -> None:
         self._dispatcher = dispatcher
-        self._jobs = jobs
         self._reports = reports
         self._named = named
         self._streams = streams
@@ -151,15 +147,15 @@ class AdvisorServicer(AdvisorServiceServicer):
             )
             return messages.ReportTrialResponse(stored_sequence=stored)
 
-    def CompleteTrial(
-        self, request: messages.CompleteTrialRequest, context: grpc.ServicerContext
+    async def CompleteTrial(
+        self, request: messages.CompleteTrialRequest, context: StreamContext
     ) -> messages.CompleteTrialResponse:
         """Records the outcome of a trial; answered after the commit."""
-        with statuses(context):
+        async with stream_statuses(context):
             timings = None
             if request.HasField("timings"):
                 timings = trial_timings_from_proto(request.timings, "timings")
-            trial = self._jobs.complete(
+            trial = await self._dispatcher.complete(
                 TrialName.parse(request.name), request.lease_token, _outcome(request), timings
             )
             return messages.CompleteTrialResponse(trial=trial_to_proto(trial))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import grpc
@@ -66,8 +67,7 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:  # unknown method: grpc answers UNIMPLEMENTED
             return handler
-        principal = self._authenticate(handler_call_details)
-        return _with_behaviour(handler, lambda behaviour: _as(principal, behaviour))
+        return _acting_as(self._authenticate(handler_call_details), handler)
 
 
 def local_superuser(details: grpc.HandlerCallDetails) -> Principal:
@@ -108,6 +108,14 @@ def _as(principal: Principal, behaviour: _Behaviour) -> _Behaviour:
             return behaviour(request, context)
 
     return answer
+
+
+@lru_cache(maxsize=1024)
+def _acting_as(
+    principal: Principal, handler: "grpc.RpcMethodHandler[Any, Any]"
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    """The handler as it serves calls of `principal`: the same for every call."""
+    return _with_behaviour(handler, lambda behaviour: _as(principal, behaviour))
 
 
 def _with_behaviour(

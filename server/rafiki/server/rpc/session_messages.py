@@ -7,7 +7,7 @@ from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import parse_study_or_all
 from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.domain.workers import Worker, WorkerDevice
-from rafiki.server.service.sessions import Drain, Introduction, Notice, Renewal, Stop
+from rafiki.server.service.sessions import Delivery, Drain, Introduction, Notice, Renewal, Stop
 from rafiki.server.service.surroundings import Assignment
 from rafiki.v1 import advisor_pb2 as messages
 from rafiki.wire.enums import enum_to_proto
@@ -29,6 +29,7 @@ from rafiki.wire.trials import trial_to_proto
 _MAX_WORKER_ID_CHARACTERS = 128
 _MAX_STUDIES = 100
 _MAX_CAPACITY = 10_000
+_MAX_PREFETCH = 100
 _MAX_DEVICES = 100
 
 
@@ -49,6 +50,7 @@ def worker_from_proto(message: messages.OpenSession, path: str = "") -> Worker:
     return Worker(
         worker_id=message.worker_id,
         capacity=in_range(message.capacity, 1, _MAX_CAPACITY, at(path, "capacity")),
+        prefetch=in_range(message.prefetch, 0, _MAX_PREFETCH, at(path, "prefetch")),
         version=at_most_bytes(message.worker_version, 256, at(path, "worker_version")),
         studies=tuple(
             parse_study_or_all(name, at(path, f"studies[{number}]"))
@@ -63,8 +65,10 @@ def notice_to_proto(notice: Notice) -> messages.StreamTrialsResponse:
     match notice:
         case Introduction(facts=facts):
             return messages.StreamTrialsResponse(study=study_info_to_proto(facts))
-        case Assignment():
-            return messages.StreamTrialsResponse(assignment=_assignment_to_proto(notice))
+        case Delivery(assignment=assignment, is_ahead=is_ahead):
+            return messages.StreamTrialsResponse(
+                assignment=_assignment_to_proto(assignment, is_ahead)
+            )
         case Renewal(leases=leases, lost=lost):
             return messages.StreamTrialsResponse(renewed=renewal_to_proto(leases, lost))
         case Stop(lease=lease):
@@ -103,13 +107,14 @@ def study_info_to_proto(facts: StudyFacts) -> messages.StudyInfo:
     )
 
 
-def _assignment_to_proto(assignment: Assignment) -> messages.TrialAssignment:
+def _assignment_to_proto(assignment: Assignment, is_ahead: bool) -> messages.TrialAssignment:
     return messages.TrialAssignment(
         trial=trial_to_proto(assignment.trial),
         lease=_lease_to_proto(assignment.lease),
         gpu_count=assignment.lease.gpu_count,
         evaluate=assignment.evaluate,
         save=assignment.save,
+        prefetched=is_ahead,
     )
 
 

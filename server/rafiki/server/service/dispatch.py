@@ -9,22 +9,26 @@ import asyncio
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from rafiki.resources import DrainReason
+from rafiki.resources import DrainReason, Trial, TrialTimings
 from rafiki.server.domain.clock import Clock
 from rafiki.server.domain.errors import ServerDraining
 from rafiki.server.domain.leases import Lease, LeaseTable
-from rafiki.server.domain.names import JobName, StudyName
+from rafiki.server.domain.names import JobName, StudyName, TrialName
+from rafiki.server.domain.outcomes import Outcome
 from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.domain.waiting import may_run
 from rafiki.server.domain.workers import Worker
+from rafiki.server.service.roster import Roster
 from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.sessions import Session
+from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.service.surroundings import Assignment
 
 logger = logging.getLogger(__name__)
@@ -63,7 +67,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._news: deque[Callable[[], None]] = deque()
         self._is_news_due = False
-        self._sessions: dict[str, Session] = {}
+        self._roster = Roster()
         self._pumps: set[StudyName] = set()
         self._again: set[StudyName] = set()
         self._moved: set[StudyName] = set()  # have something to learn, or to end by
@@ -74,8 +78,13 @@ class Dispatcher:
         self._session_left = asyncio.Event()
         self._assignments = 0
         self._last_served: dict[StudyName, int] = {}
+        self._completing: set[str] = set()  # leases whose slots are about to be filled again
         self.is_draining = False
-        self.workers: tuple[Worker, ...] = ()  # connected now; replaced, never changed
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Those connected now."""
+        return self._roster.workers
 
     def start(self, jobs: RunningJobs) -> None:
         """Begins to hand out trials, on the running loop."""
@@ -130,7 +139,7 @@ class Dispatcher:
         """
         if self.is_draining:
             raise ServerDraining
-        earlier = self._sessions.get(worker.worker_id)
+        earlier = self._roster.get(worker.worker_id)
         if earlier is not None:
             earlier.supersede()
         session = Session(worker)
@@ -139,8 +148,7 @@ class Dispatcher:
         unknown = [
             x for x in self._leases.of_worker(worker.worker_id) if x.token not in session.held
         ]
-        self._sessions[worker.worker_id] = session
-        self._count_workers()
+        self._roster.add(session)
         logger.info(
             "session opened worker=%s capacity=%d leases=%d",
             worker.worker_id,
@@ -164,29 +172,99 @@ class Dispatcher:
     async def release(self, session: Session) -> None:
         """Takes back what a session holds: it takes no more trials and finishes none."""
         session.is_draining = session.is_closed = True
-        if self._sessions.get(session.worker.worker_id) is session:
+        if self._roster.has(session):
             await self._take_back(self._leases.of_worker(session.worker.worker_id))
 
     def leave(self, session: Session) -> None:
         """The stream of a session has ended; its leases live on until they expire."""
         session.is_draining = True
-        if self._sessions.get(session.worker.worker_id) is session:
-            del self._sessions[session.worker.worker_id]
-            self._count_workers()
+        if self._roster.remove(session):
             self._session_left.set()
             logger.info("session closed worker=%s", session.worker.worker_id)
 
     def drain(self) -> None:
         """The server is going away: no session is opened, none gets trials."""
         self.is_draining = True
-        for session in self._sessions.values():
+        for session in self._roster:
             session.drain(DrainReason.SERVER_SHUTDOWN)
 
     async def quiet(self) -> None:
         """Waits until no session is open."""
-        while self._sessions:
+        while len(self._roster):
             self._session_left.clear()
             await self._session_left.wait()
+
+    # Outcomes, on the event loop.
+
+    async def complete(
+        self, name: TrialName, token: str, outcome: Outcome, timings: TrialTimings | None
+    ) -> Trial:
+        """Records an outcome; answers after the commit. Raises as `RunningJobs.complete`.
+
+        Unless another study is to be served first, the thread that has recorded it goes on
+        to give the worker its next trial: the fewer threads a trial passes, the better.
+        """
+        lease, runner = self._leases.get(token), self._running_jobs.find(name.parent)
+        session = self._roster.get(lease.worker_id) if lease is not None else None
+        if session is None or runner is None or not self._may_follow(session, runner, token):
+            record = partial(self._running_jobs.complete, name, token, outcome, timings)
+            return await self._run(record)
+        answer: asyncio.Future[Trial] = asyncio.get_running_loop().create_future()
+        serving = asyncio.get_running_loop().create_task(
+            self._record_and_serve(name, token, outcome, timings, session, runner, answer)
+        )
+        self._tasks.add(serving)
+        serving.add_done_callback(partial(self._reap_answered, answer))
+        return await answer
+
+    def _may_follow(self, session: Session, runner: StudyRunner, token: str) -> bool:
+        """Whether the slot of a lease, once free, is for the study that has it now."""
+        if self.is_draining or token in self._completing or token not in session.held:
+            return False
+        if session.worker.worker_id in runner.avoided:
+            return False
+        if not session.has_room(runner.facts, ahead=runner.sends_ahead, without=token):
+            return False
+        others = self._starved - {runner.facts.name}
+        return not any(self._wants(study, session) for study in others)
+
+    def _wants(self, study: StudyName, session: Session) -> bool:
+        runner = self._running_jobs.find(study)
+        return runner is not None and may_run(session.worker, runner.facts)
+
+    async def _record_and_serve(
+        self,
+        name: TrialName,
+        token: str,
+        outcome: Outcome,
+        timings: TrialTimings | None,
+        session: Session,
+        runner: StudyRunner,
+        answer: "asyncio.Future[Trial]",
+    ) -> None:
+        workers = self._roster.count_able(runner.facts)
+
+        def step() -> Assignment | None:
+            trial = runner.complete(name, token, outcome, timings, is_followed=True)
+            self._post(partial(_answer, answer, trial))
+            return runner.assign(session.worker, workers)
+
+        self._completing.add(token)
+        gpu_count = session.held.pop(token)
+        try:
+            with self._reserving(session, runner.facts):
+                assignment = await self._run(step)
+        finally:
+            self._completing.discard(token)
+            if self._leases.get(token) is not None:  # the outcome was refused
+                session.held[token] = gpu_count
+        if assignment is None:
+            self._go_without(runner)
+        else:
+            await self._deliver(session, assignment)
+        # Others may have waited for what the study has learnt.
+        if self._choose(runner) is not None:
+            self._wake(runner.facts.name)
 
     # Pumps.
 
@@ -221,8 +299,8 @@ class Dispatcher:
         if runner is None or self.is_draining:
             return False
         facts = runner.facts
-        session = self._choose(facts, runner.avoided)
-        workers = self._count_able(facts)
+        session = self._choose(runner)
+        workers = self._roster.count_able(facts)
         if session is None:
             self._starved.add(study)
             if study in self._moved and runner.is_due:
@@ -231,56 +309,57 @@ class Dispatcher:
                 self._let_go(study)
             return False
         self._moved.discard(study)
-        accelerators = 1 if facts.gpu_count else 0
-        session.reserved += 1
-        session.reserved_accelerators += accelerators
-        self._reserved[study.job] += 1
-        try:
+        with self._reserving(session, facts):
             assignment = await self._run(partial(runner.assign, session.worker, workers))
-        finally:
-            session.reserved -= 1
-            session.reserved_accelerators -= accelerators
-            self._reserved[study.job] -= 1
         if assignment is None:
-            if runner.avoided:
-                self._picky.add(study)
-            self._feed(self._starved)
-            self._let_go(study)
+            self._go_without(runner)
             return False
-        self._assignments += 1
-        session.last_assigned = self._last_served[study] = self._assignments
         await self._deliver(session, assignment)
         return True
 
+    @contextmanager
+    def _reserving(self, session: Session, facts: StudyFacts) -> Iterator[None]:
+        """Keeps a slot of a session for a trial of a study."""
+        accelerators, job_id = int(facts.gpu_count > 0), facts.name.job
+        session.reserved += 1
+        session.reserved_accelerators += accelerators
+        self._reserved[job_id] += 1
+        try:
+            yield
+        finally:
+            session.reserved -= 1
+            session.reserved_accelerators -= accelerators
+            self._reserved[job_id] -= 1
+
+    def _go_without(self, runner: StudyRunner) -> None:
+        """A study has no trial for a session that had room for one."""
+        study = runner.facts.name
+        if runner.avoided:
+            self._picky.add(study)
+        self._feed(self._starved)
+        self._let_go(study)
+
     async def _deliver(self, session: Session, assignment: Assignment) -> None:
+        study = assignment.facts.name
+        self._assignments += 1
+        session.last_assigned = self._last_served[study] = self._assignments
         lease = self._leases.get(assignment.lease.token)
         if lease is None:  # taken back meanwhile, from a session that had gone
             return
-        if session.is_closed or self._sessions.get(session.worker.worker_id) is not session:
+        if session.is_closed or not self._roster.has(session):
             await self._take_back([lease])
             return
         session.deliver(assignment)
         session.stop(lease)
 
-    def _choose(self, facts: StudyFacts, avoided: frozenset[str]) -> Session | None:
-        job_id = facts.name.job
+    def _choose(self, runner: StudyRunner) -> Session | None:
+        facts = runner.facts
         if facts.gpu_count:
+            job_id = facts.name.job
             in_use = self._leases.count_of_job(job_id) + self._reserved[job_id]
             if in_use >= facts.gpu_count:
                 return None
-        able = [session for session in self._sessions.values() if session.has_room(facts)]
-        return min(
-            able,
-            key=lambda s: (s.worker.worker_id in avoided, len(s.held), s.last_assigned),
-            default=None,
-        )
-
-    def _count_able(self, facts: StudyFacts) -> int:
-        return sum(
-            may_run(session.worker, facts)
-            for session in self._sessions.values()
-            if not session.is_draining
-        )
+        return self._roster.choose(facts, runner.avoided, ahead=runner.sends_ahead)
 
     def _feed(self, studies: Iterable[StudyName]) -> None:
         """Wakes studies that wait for a worker, the one served longest ago first."""
@@ -299,13 +378,14 @@ class Dispatcher:
     # Leases.
 
     def _free(self, lease: Lease) -> None:
-        session = self._sessions.get(lease.worker_id)
+        session = self._roster.get(lease.worker_id)
         if session is not None:
             session.held.pop(lease.token, None)
-        self._feed(self._starved | self._picky)
+        if lease.token not in self._completing:  # else its slot is taken again already
+            self._feed(self._starved | self._picky)
 
     def _stop(self, lease: Lease) -> None:
-        session = self._sessions.get(lease.worker_id)
+        session = self._roster.get(lease.worker_id)
         if session is not None:
             session.stop(lease)
 
@@ -331,7 +411,7 @@ class Dispatcher:
     # The rest.
 
     def _drain_idle(self) -> None:
-        for session in self._sessions.values():
+        for session in self._roster:
             if self._is_idle(session):
                 session.drain(DrainReason.NO_WORK)
 
@@ -345,9 +425,6 @@ class Dispatcher:
             runner = self._running_jobs.find(name)
             return runner is not None and not runner.is_ended
         return any(not runner.is_ended for runner in self._running_jobs.of_job(name.job))
-
-    def _count_workers(self) -> None:
-        self.workers = tuple(session.worker for session in self._sessions.values())
 
     def _expire_time(self) -> datetime:
         return self._clock() + self._lease_duration
@@ -384,7 +461,20 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(self._reap)
 
+    def _reap_answered(self, answer: "asyncio.Future[Trial]", task: asyncio.Task[None]) -> None:
+        if answer.done() or task.cancelled() or (error := task.exception()) is None:
+            self._reap(task)
+        else:
+            self._tasks.discard(task)
+            answer.set_exception(error)
+
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a step of a study failed; it will be tried again", exc_info=error)
+
+
+def _answer(answer: "asyncio.Future[Trial]", trial: Trial) -> None:
+    """Answers who still waits for it."""
+    if not answer.done():
+        answer.set_result(trial)

@@ -11,7 +11,6 @@ from rafiki.resources import DrainReason
 from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import StudyName
 from rafiki.server.domain.studies import StudyFacts
-from rafiki.server.domain.waiting import may_run
 from rafiki.server.domain.workers import Worker
 from rafiki.server.service.surroundings import Assignment
 
@@ -21,6 +20,14 @@ class Introduction:
     """What all trials of a study need; comes before its first assignment."""
 
     facts: StudyFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A trial to run; `is_ahead`: once another one has ended."""
+
+    assignment: Assignment
+    is_ahead: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Superseded:
     """Another session of the same worker has been opened."""
 
 
-Notice: TypeAlias = Introduction | Assignment | Renewal | Stop | Drain | Superseded
+Notice: TypeAlias = Introduction | Delivery | Renewal | Stop | Drain | Superseded
 
 
 @dataclass(eq=False)
@@ -75,24 +82,30 @@ class Session:
         """What to tell the worker next."""
         return await self._outbox.get()
 
-    def has_room(self, facts: StudyFacts) -> bool:
-        """Whether it can take a trial of the study now."""
-        if self.is_draining or not may_run(self.worker, facts):
+    def has_room(self, facts: StudyFacts, *, ahead: bool, without: str = "") -> bool:
+        """Whether it can take another trial of a study that its worker may run.
+
+        `ahead`: also one that has to wait there until another has ended. `without`: a lease
+        that is about to end.
+        """
+        room = self.worker.capacity + (self.worker.prefetch if ahead else 0)
+        leaving = without in self.held
+        if self.is_draining or len(self.held) - leaving + self.reserved >= room:
             return False
-        if facts.gpu_count:
-            in_use = sum(self.held.values()) + self.reserved_accelerators
-            if in_use >= self.worker.accelerators:
-                return False
-        return len(self.held) + self.reserved < self.worker.capacity
+        if not facts.gpu_count:
+            return True
+        in_use = sum(self.held.values()) - self.held.get(without, 0) + self.reserved_accelerators
+        return in_use < self.worker.accelerators
 
     def deliver(self, assignment: Assignment) -> None:
         """Hands over a trial."""
         lease, study = assignment.lease, assignment.facts.name
+        is_ahead = len(self.held) >= self.worker.capacity
         self.held[lease.token] = lease.gpu_count
         if study not in self._introduced:
             self._introduced.add(study)
             self._outbox.put_nowait(Introduction(assignment.facts))
-        self._outbox.put_nowait(assignment)
+        self._outbox.put_nowait(Delivery(assignment, is_ahead))
 
     def stop(self, lease: Lease) -> None:
         """Tells the worker to stop a trial, if it has been told to run it."""

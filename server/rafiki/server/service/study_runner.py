@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rafiki.resources import EndReason, Trial, TrialState, TrialTimings
 from rafiki.server.domain.advisor import Finish, Merge, Proposal, Wait
@@ -31,10 +31,33 @@ logger = logging.getLogger(__name__)
 # How long a reader waits for a study that is busy before it is shown an older view.
 _VIEW_TIMEOUT_S = 0.05
 
+# Trials that take longer, on average, are not sent ahead: what a worker gains by having the
+# next one at hand would be little, and another worker may be free to run it first.
+_SHORT_S = 1.0
+_PACE_WEIGHT = 0.2
+
 _END_MESSAGES = {
     EndReason.STOPPED: "the job was stopped",
     EndReason.GOAL_REACHED: "the goal of the job is reached",
 }
+
+
+class _Pace:
+    """How long trials take, the latest counting most."""
+
+    def __init__(self) -> None:
+        self._mean_s: float | None = None
+
+    def note(self, duration: timedelta) -> None:
+        """Takes in the duration of a trial, from its assignment to its outcome."""
+        last_s = duration.total_seconds()
+        mean_s = last_s if self._mean_s is None else self._mean_s
+        self._mean_s = mean_s + _PACE_WEIGHT * (last_s - mean_s)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether trials are so short that the wait for the next one matters."""
+        return self._mean_s is not None and self._mean_s < _SHORT_S
 
 
 class StudyRunner:
@@ -66,6 +89,8 @@ class StudyRunner:
         self._turn = threading.Lock()
         self._is_stale = False
         self._steps = StudySteps(facts, budget, surroundings)
+        self._proposes_ahead = self._steps.fold.advisor.proposes_ahead
+        self._pace = _Pace()
         self._view = self._steps.view(surroundings.clock())
 
     def assign(self, worker: Worker, workers: int) -> Assignment | None:
@@ -113,11 +138,18 @@ class StudyRunner:
                 self._finish(steps, decision, now)
 
     def complete(
-        self, name: TrialName, token: str, outcome: Outcome, timings: TrialTimings | None
+        self,
+        name: TrialName,
+        token: str,
+        outcome: Outcome,
+        timings: TrialTimings | None,
+        *,
+        is_followed: bool = False,
     ) -> Trial:
         """Records what an attempt came to; returns the trial after the commit.
 
-        The advisor learns of it before it next decides, not here.
+        The advisor learns of it before it next decides, not here. `is_followed`: the caller
+        has it decide at once, by `assign`.
 
         Raises:
             LeaseLost: The trial was assigned again, or has ended otherwise.
@@ -142,7 +174,12 @@ class StudyRunner:
         logger.info("trial reported trial=%s state=%s", name, after.trial.state)
         if lease is not None:
             self._around.signals.lease_ended(lease)
-        self._tell()
+        if after.trial.start_time is not None:
+            self._pace.note(now - after.trial.start_time)
+        if is_followed:
+            self._around.signals.job_changed(self.facts.name.job)
+        else:
+            self._tell()
         if is_goal:
             self._on_goal()
         return after.trial
@@ -200,6 +237,11 @@ class StudyRunner:
             finally:
                 self._turn.release()
         return self._view
+
+    @property
+    def sends_ahead(self) -> bool:
+        """Whether trials may be given to workers before these have room to run them."""
+        return self._proposes_ahead and self._pace.is_short
 
     @property
     def is_due(self) -> bool:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from rafiki.server.domain.names import StudyName, TrialName
+from rafiki.server.store.prepared import Prepared
 from rafiki.server.store.tables import changes
 
 
@@ -30,7 +31,7 @@ class Change:
     number: int | None
 
 
-_INSERT = insert(changes)
+_INSERT = Prepared(insert(changes))
 _AFTER = (
     select(changes.c.id, changes.c.kind, changes.c.study, changes.c.number)
     .where(changes.c.job == bindparam("job"), changes.c.id > bindparam("after"))
@@ -96,7 +97,7 @@ def _add(
     time: datetime,
 ) -> None:
     values = {"job": job_id, "kind": kind, "study": study, "number": number, "time": time}
-    connection.execute(_INSERT, values)
+    _INSERT.execute(connection, values)
 
 
 def latest_of_each(log: Sequence[Change]) -> list[Change]:

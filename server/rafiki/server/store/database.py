@@ -164,7 +164,9 @@ def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
         cursor.close()
 
     def on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # By the driver itself: every transaction begins with it.
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(begin)
 
     event.listen(engine, "connect", on_connect)
     event.listen(engine, "begin", on_begin)

@@ -15,6 +15,7 @@ from rafiki.resources import TrialState
 from rafiki.server.domain.advisor import AdvisorState, Ended, Event, Merged, Proposed, Reported
 from rafiki.server.domain.attempts import LiveTrial
 from rafiki.server.domain.names import StudyName
+from rafiki.server.store.prepared import Prepared
 from rafiki.server.store.tables import snapshots, study_events, trials
 from rafiki.server.store.trials import live_trial, proposal_of
 
@@ -36,7 +37,7 @@ class Snapshot:
     state: AdvisorState
 
 
-_INSERT = insert(study_events)
+_INSERT = Prepared(insert(study_events))
 _AFTER = (
     select(
         trials,
@@ -83,8 +84,8 @@ def add_event(
     message: str | None = None,
 ) -> None:
     """Appends an event; a sequence that is taken is an IntegrityError."""
-    connection.execute(
-        _INSERT,
+    _INSERT.execute(
+        connection,
         {
             "job": study.job,
             "study": study.study,

@@ -32,12 +32,15 @@ from rafiki.server.store.codecs import (
     spec_to_json,
     stats_from_json,
 )
+from rafiki.server.store.prepared import Prepared
 from rafiki.server.store.tables import rounds, studies
 
 _COUNT = {
-    state: update(studies)
-    .where(studies.c.job == bindparam("key_job"), studies.c.number == bindparam("key_number"))
-    .values({column: column + 1})
+    state: Prepared(
+        update(studies)
+        .where(studies.c.job == bindparam("key_job"), studies.c.number == bindparam("key_number"))
+        .values({column: column + 1})
+    )
     for state, column in (
         (TrialState.COMPLETED, studies.c.completed_trials),
         (TrialState.ERRORED, studies.c.errored_trials),
@@ -120,7 +123,7 @@ def has_succeeded(connection: Connection, job_id: str) -> bool:
 
 def count_end(connection: Connection, name: StudyName, state: TrialState) -> None:
     """Counts a trial that has ended in `state`."""
-    connection.execute(_COUNT[state], {"key_job": name.job, "key_number": name.study})
+    _COUNT[state].execute(connection, {}, {"key_job": name.job, "key_number": name.study})
 
 
 def set_progress(

@@ -29,11 +29,12 @@ from rafiki.server.store.codecs import (
     knobs_to_json,
     scores_to_json,
 )
+from rafiki.server.store.prepared import Prepared
 from rafiki.server.store.tables import checkpoints, trials
 
 Values = dict[str, Any]
 
-_INSERT = insert(trials)
+_INSERT = Prepared(insert(trials))
 _KEY = (
     trials.c.job == bindparam("key_job"),
     trials.c.study == bindparam("key_study"),
@@ -42,22 +43,28 @@ _KEY = (
 _GET = select(trials).where(*_KEY)
 # Not IN: its list would be rendered anew for every execution.
 _IS_UNFINISHED = or_(trials.c.state == TrialState.PENDING, trials.c.state == TrialState.RUNNING)
-_UPDATE_PENDING = update(trials).where(
-    *_KEY,
-    trials.c.state == TrialState.PENDING,
-    trials.c.attempt == bindparam("key_attempt"),
+_UPDATE_PENDING = Prepared(
+    update(trials).where(
+        *_KEY,
+        trials.c.state == TrialState.PENDING,
+        trials.c.attempt == bindparam("key_attempt"),
+    )
 )
-_UPDATE_RUNNING = update(trials).where(
-    *_KEY, trials.c.state == TrialState.RUNNING, trials.c.lease_token == bindparam("key_token")
+_UPDATE_RUNNING = Prepared(
+    update(trials).where(
+        *_KEY, trials.c.state == TrialState.RUNNING, trials.c.lease_token == bindparam("key_token")
+    )
 )
 # An attempt that has reported an error is over, even while its trial waits for another.
-_UPDATE_ATTEMPT = update(trials).where(
-    *_KEY,
-    _IS_UNFINISHED,
-    trials.c.lease_token == bindparam("key_token"),
-    trials.c.error_kind.is_(None),
+_UPDATE_ATTEMPT = Prepared(
+    update(trials).where(
+        *_KEY,
+        _IS_UNFINISHED,
+        trials.c.lease_token == bindparam("key_token"),
+        trials.c.error_kind.is_(None),
+    )
 )
-_UPDATE_UNFINISHED = update(trials).where(*_KEY, _IS_UNFINISHED)
+_UPDATE_UNFINISHED = Prepared(update(trials).where(*_KEY, _IS_UNFINISHED))
 _LIVE = (
     select(trials)
     .where(
@@ -72,8 +79,8 @@ _LIVE = (
 def insert_trial(connection: Connection, live: LiveTrial) -> None:
     """Inserts a proposed trial, RUNNING its first attempt."""
     trial = live.trial
-    connection.execute(
-        _INSERT,
+    _INSERT.execute(
+        connection,
         {
             **_identity(TrialName.parse(trial.name)),
             "phase": trial.phase,
@@ -146,7 +153,7 @@ def end_attempt(connection: Connection, name: TrialName, live: LiveTrial) -> boo
         **_error(live.attempt_error),
     }
     if trial.timings is not None:
-        values |= asdict(trial.timings)
+        values |= _timing_values(trial.timings)
     return _update(connection, _UPDATE_ATTEMPT, name, values, key_token=live.lease_token or "")
 
 
@@ -286,6 +293,16 @@ def _timings(row: Row[Any]) -> TrialTimings | None:
     return TrialTimings(**given) if given else None
 
 
+def _timing_values(timings: TrialTimings) -> Values:
+    return {
+        "queue_s": timings.queue_s,
+        "setup_s": timings.setup_s,
+        "compile_s": timings.compile_s,
+        "train_s": timings.train_s,
+        "evaluate_s": timings.evaluate_s,
+    }
+
+
 def _shard(row: Row[Any]) -> Shard | None:
     return None if row.shard_index is None else Shard(row.shard_index, row.shard_count)
 
@@ -318,10 +335,9 @@ def _key(name: TrialName) -> Values:
 
 def _update(
     connection: Connection,
-    statement: Any,
+    statement: Prepared,
     name: TrialName,
     values: Mapping[str, Any],
     **conditions: int | str,
 ) -> bool:
-    parameters = {**values, **_key(name), **conditions}
-    return bool(connection.execute(statement, parameters).rowcount == 1)
+    return statement.execute(connection, values, {**_key(name), **conditions}) == 1

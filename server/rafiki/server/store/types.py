@@ -11,6 +11,8 @@ from rafiki.resources import JSON
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# `json.dumps` with such settings would make an encoder for every call.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -36,9 +38,7 @@ class JsonText(TypeDecorator[JSON]):
 
     def process_bind_param(self, value: JSON, dialect: Dialect) -> str | None:
         """To text. Tuples become lists, order of keys is kept."""
-        if value is None:
-            return None
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return None if value is None else _encode(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> JSON:
         """From text."""

@@ -40,6 +40,10 @@ class TuningAdvisor(Advisor):
     def phase(self) -> TrialPhase:
         return reports.phase(self._search)
 
+    @property
+    def proposes_ahead(self) -> bool:
+        return not self._search.sampler.learns
+
     def stops(self) -> frozenset[int]:
         stopper = self._search.stopper
         return stopper.behind if stopper is not None else frozenset()

@@ -10,6 +10,8 @@ from rafiki.server.advisors.tuning.sampler import Sampler
 class RandomSampler(Sampler):
     """Draws free points, whatever became of those before."""
 
+    learns = False
+
     def propose(self, history: History, count: int, seed: int) -> list[Point]:
         return draw_free(history, count, random.Random(seed))
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from rafiki.resources import StudyRound
 from rafiki.server.advisors.tuning.history import History, Scored
@@ -10,7 +11,12 @@ from rafiki.server.domain.advisor import AdvisorState
 
 
 class Sampler(ABC):
-    """Chooses points. Its state, if any, is a fold over the ends of trials, in their order."""
+    """Chooses points. Its state, if any, is a fold over the ends of trials, in their order.
+
+    `learns`: whether what it chooses depends on how trials ended.
+    """
+
+    learns: ClassVar[bool] = True
 
     @abstractmethod
     def propose(self, history: History, count: int, seed: int) -> list[Point]:
