@@ -133,6 +133,7 @@ class StreamTrialsResponse(_message.Message):
     RENEWED_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___SessionOpened: ...
     @_builtins.property
@@ -145,6 +146,8 @@ class StreamTrialsResponse(_message.Message):
     def stop(self) -> Global___StopTrial: ...
     @_builtins.property
     def drain(self) -> Global___DrainSession: ...
+    @_builtins.property
+    def quarantined(self) -> Global___SessionQuarantined: ...
     def __init__(
         self,
         *,
@@ -154,12 +157,13 @@ class StreamTrialsResponse(_message.Message):
         renewed: Global___LeasesRenewed | None = ...,
         stop: Global___StopTrial | None = ...,
         drain: Global___DrainSession | None = ...,
+        quarantined: Global___SessionQuarantined | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "drain", b"drain", "event", b"event", "opened", b"opened", "renewed", b"renewed", "stop", b"stop", "study", b"study"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "drain", b"drain", "event", b"event", "opened", b"opened", "quarantined", b"quarantined", "renewed", b"renewed", "stop", b"stop", "study", b"study"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "drain", b"drain", "event", b"event", "opened", b"opened", "renewed", b"renewed", "stop", b"stop", "study", b"study"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "drain", b"drain", "event", b"event", "opened", b"opened", "quarantined", b"quarantined", "renewed", b"renewed", "stop", b"stop", "study", b"study"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["opened", "study", "assignment", "renewed", "stop", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["opened", "study", "assignment", "renewed", "stop", "drain", "quarantined"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -552,6 +556,34 @@ class DrainSession(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainSession: _TypeAlias = DrainSession  # noqa: Y015
+
+@_typing.final
+class SessionQuarantined(_message.Message):
+    """No trials will be assigned for a while: too many of this worker's failed, in a
+    row and fast, in a way that tells of the worker. Heartbeats go on as usual.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """For people: how many, and how the last one failed."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionQuarantined: _TypeAlias = SessionQuarantined  # noqa: Y015
 
 @_typing.final
 class CloseSession(_message.Message):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from rafiki.server.service.jobs import JobService, Schemes
 from rafiki.server.service.merging import Merger
 from rafiki.server.service.models import ModelService
 from rafiki.server.service.named_studies import NamedStudies
+from rafiki.server.service.quarantine import QuarantineRules
 from rafiki.server.service.reading import JobReader
 from rafiki.server.service.reports import ReportService
 from rafiki.server.service.running_jobs import RunningJobs
@@ -69,6 +70,7 @@ class ServerConfig:
     listen: str = "127.0.0.1:8780"
     heartbeat: timedelta = timedelta(seconds=5)
     lease: timedelta = timedelta(seconds=20)
+    quarantine: QuarantineRules = field(default_factory=QuarantineRules)
     unary_threads: int = 16
     # How long sessions have to close by themselves when the server goes away.
     shutdown_grace: timedelta = timedelta(seconds=2)
@@ -99,7 +101,7 @@ class Server:
         blobs = BlobStore(config.data_dir / "blobs")
         leases = LeaseTable()
         bells = Bells()
-        self._dispatcher = Dispatcher(leases, clock, config.lease, bells.ring)
+        self._dispatcher = Dispatcher(leases, clock, config.lease, config.quarantine, bells.ring)
         self._jobs = RunningJobs(
             Surroundings(
                 database=self._database,
@@ -116,7 +118,12 @@ class Server:
             check_budget=check_budget,
             create_advisor=create_advisor,
         )
-        views = JobViews(self._jobs, leases, lambda: self._dispatcher.workers)
+        views = JobViews(
+            self._jobs,
+            leases,
+            workers=lambda: self._dispatcher.workers,
+            quarantined=lambda: self._dispatcher.quarantined,
+        )
         self._watch = WatchService(self._database, views)
         self._bells = bells
         self._byte_streams = Streams()

@@ -16,6 +16,7 @@ def lease(token: str, worker_id: str = "w", number: int = 1) -> Lease:
         token=token,
         trial=TrialName(STUDY.job, STUDY.study, number),
         worker_id=worker_id,
+        grant_time=NOW,
         expire_time=NOW,
     )
 

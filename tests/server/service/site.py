@@ -125,7 +125,7 @@ class Site:
     @property
     def views(self) -> JobViews:
         """What people read, with no worker connected."""
-        return JobViews(self.jobs, self.leases, lambda: ())
+        return JobViews(self.jobs, self.leases, lambda: (), lambda: {})
 
     def loaded(self, runner: StudyRunner) -> StudyFold:
         """What a restarted server would know of the study."""

@@ -58,6 +58,7 @@ class Identity:
     worker_version: str
     studies: tuple[str, ...]
     devices: tuple[Device, ...]
+    prefetch: int = 0
 
 
 class Session:
@@ -189,6 +190,12 @@ class Session:
                         drained = enum_from_proto(DrainReason, response.drain.reason)
                         logger.info("session drained reason=%s", drained)
                         self._drain(drained, requests)
+                    case "quarantined":
+                        logger.warning(
+                            "the server gives this worker no trials until %s: %s",
+                            response.quarantined.until.ToJsonString(),
+                            response.quarantined.reason,
+                        )
         finally:
             guard.cancel()
             if heartbeat is not None:
@@ -206,6 +213,7 @@ class Session:
             worker_version=identity.worker_version,
             studies=identity.studies,
             capacity=1,
+            prefetch=identity.prefetch,
             lease_tokens=tokens,
             devices=[
                 advisor_pb2.WorkerDevice(

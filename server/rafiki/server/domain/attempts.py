@@ -24,8 +24,9 @@ class LiveTrial:
     """A trial that has not ended, with what only the server knows of it.
 
     `lease_token` is that of the latest attempt; it stays good for an outcome until the trial
-    is assigned again, unless `attempt_error` says that this attempt is over. `costs` are
-    set once a PROBE has completed.
+    is assigned again, unless `attempt_error` says that this attempt is over. `handed_back`
+    counts the attempts that ended in good order, before their time. `costs` are set once a
+    PROBE has completed.
     """
 
     trial: Trial
@@ -35,6 +36,12 @@ class LiveTrial:
     pending_since: datetime | None = None
     attempt_error: TrialError | None = None
     costs: TrialCosts | None = None
+    handed_back: int = 0
+
+    @property
+    def attempts_lost(self) -> int:
+        """The attempts before the latest that were lost, or ended with an error."""
+        return self.trial.attempt - 1 - self.handed_back
 
 
 def after_outcome(
@@ -90,6 +97,12 @@ def after_loss(live: LiveTrial, *, may_retry: bool, now: datetime) -> LiveTrial:
     error = TrialError(kind=TrialErrorKind.WORKER_LOST, message=message)
     trial = replace(live.trial, state=TrialState.ERRORED, error=error, end_time=now)
     return replace(live, trial=trial, lease_token=None, attempt_error=error)
+
+
+def after_hand_back(live: LiveTrial, *, now: datetime) -> LiveTrial:
+    """The trial once its worker has handed it back, or never had it: PENDING again."""
+    trial = replace(live.trial, state=TrialState.PENDING)
+    return replace(live, trial=trial, pending_since=now, handed_back=live.handed_back + 1)
 
 
 def after_cancel(live: LiveTrial, reason: StopReason, *, now: datetime) -> LiveTrial:

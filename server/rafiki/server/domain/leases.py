@@ -19,7 +19,8 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right of `worker_id` to run one attempt of one trial until `expire_time`.
+    """The right of `worker_id`, since `grant_time`, to run one attempt of a trial until
+    `expire_time`.
 
     `gpu_count` accelerators are in use under it. `stop_reason` is set once the worker is to
     be told to stop.
@@ -28,6 +29,7 @@ class Lease:
     token: str
     trial: TrialName
     worker_id: str
+    grant_time: datetime
     expire_time: datetime
     gpu_count: int = 0
     stop_reason: StopReason | None = None
@@ -78,6 +80,13 @@ class LeaseTable:
         with self._lock:
             late = [token for token, lease in self._leases.items() if lease.expire_time <= now]
             return [lease for token in late if (lease := self._remove(token)) is not None]
+
+    def extend_all(self, expire_time: datetime) -> None:
+        """Has no lease expire before `expire_time`."""
+        with self._lock:
+            for token, lease in self._leases.items():
+                if lease.expire_time < expire_time:
+                    self._leases[token] = replace(lease, expire_time=expire_time)
 
     def mark_stopped(self, token: str, reason: StopReason) -> Lease | None:
         """Notes that the trial is to stop; None if the lease is not held."""

@@ -7,7 +7,15 @@ from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import parse_study_or_all
 from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.domain.workers import Worker, WorkerDevice
-from rafiki.server.service.sessions import Delivery, Drain, Introduction, Notice, Renewal, Stop
+from rafiki.server.service.sessions import (
+    Delivery,
+    Drain,
+    Introduction,
+    Notice,
+    Quarantined,
+    Renewal,
+    Stop,
+)
 from rafiki.server.service.surroundings import Assignment
 from rafiki.v1 import advisor_pb2 as messages
 from rafiki.wire.enums import enum_to_proto
@@ -23,6 +31,7 @@ from rafiki.wire.fields import (
 from rafiki.wire.knobs import knob_config_to_proto
 from rafiki.wire.params import digest_to_proto
 from rafiki.wire.structs import struct_to_proto
+from rafiki.wire.text import clean_head
 from rafiki.wire.times import timestamp_to_proto
 from rafiki.wire.trials import trial_to_proto
 
@@ -31,6 +40,7 @@ _MAX_STUDIES = 100
 _MAX_CAPACITY = 10_000
 _MAX_PREFETCH = 100
 _MAX_DEVICES = 100
+_MAX_REASON_BYTES = 1024
 
 
 def worker_from_proto(message: messages.OpenSession, path: str = "") -> Worker:
@@ -80,6 +90,12 @@ def notice_to_proto(notice: Notice) -> messages.StreamTrialsResponse:
         case Drain(reason=reason):
             return messages.StreamTrialsResponse(
                 drain=messages.DrainSession(reason=enum_to_proto(reason))
+            )
+        case Quarantined(until=until, reason=reason):
+            return messages.StreamTrialsResponse(
+                quarantined=messages.SessionQuarantined(
+                    until=timestamp_to_proto(until), reason=clean_head(reason, _MAX_REASON_BYTES)
+                )
             )
         case _:
             raise ValueError(f"{notice} has no message")

@@ -7,14 +7,12 @@ waits for the advisor of another.
 
 import asyncio
 import logging
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
 from rafiki.resources import DrainReason, Trial, TrialTimings
 from rafiki.server.domain.clock import Clock
@@ -25,19 +23,23 @@ from rafiki.server.domain.outcomes import Outcome
 from rafiki.server.domain.studies import StudyFacts
 from rafiki.server.domain.waiting import may_run
 from rafiki.server.domain.workers import Worker
+from rafiki.server.service.lanes import Lanes
+from rafiki.server.service.mailbox import Mailbox
+from rafiki.server.service.quarantine import Quarantine, QuarantineRules
 from rafiki.server.service.roster import Roster
 from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.sessions import Session
 from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.service.surroundings import Assignment
+from rafiki.server.service.turns import Turns
 
 logger = logging.getLogger(__name__)
-
-_Result = TypeVar("_Result")
 
 _TICK_S = 0.5
 # Every so many ticks all studies are looked at, should a signal have gone astray.
 _SWEEP_TICKS = 10
+# The clock goes on while the process or the machine sleeps.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Dispatcher:
@@ -47,6 +49,7 @@ class Dispatcher:
         leases: The leases that are held.
         clock: The time.
         lease_duration: How long a renewal lasts.
+        quarantine: When a worker is given no trials for a while.
         job_changed: Told which jobs' change logs have grown, on the event loop.
     """
 
@@ -55,6 +58,7 @@ class Dispatcher:
         leases: LeaseTable,
         clock: Clock,
         lease_duration: timedelta,
+        quarantine: QuarantineRules,
         job_changed: Callable[[str], None],
     ) -> None:
         self._leases = leases
@@ -62,12 +66,11 @@ class Dispatcher:
         self._lease_duration = lease_duration
         self._job_changed = job_changed
         self._jobs: RunningJobs | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._executor = ThreadPoolExecutor(8, thread_name_prefix="rafiki-dispatch")
-        self._lock = threading.Lock()
-        self._news: deque[Callable[[], None]] = deque()
-        self._is_news_due = False
+        self._mailbox = Mailbox()
+        self._lanes = Lanes(8, self._mailbox.post)
         self._roster = Roster()
+        self._turns = Turns(leases.count_of_job)
+        self._quarantine = Quarantine(quarantine)
         self._pumps: set[StudyName] = set()
         self._again: set[StudyName] = set()
         self._moved: set[StudyName] = set()  # have something to learn, or to end by
@@ -76,8 +79,6 @@ class Dispatcher:
         self._reserved: Counter[str] = Counter()  # slots about to be filled, by job
         self._tasks: set[asyncio.Task[None]] = set()
         self._session_left = asyncio.Event()
-        self._assignments = 0
-        self._last_served: dict[StudyName, int] = {}
         self._completing: set[str] = set()  # leases whose slots are about to be filled again
         self.is_draining = False
 
@@ -86,45 +87,49 @@ class Dispatcher:
         """Those connected now."""
         return self._roster.workers
 
+    @property
+    def quarantined(self) -> Mapping[str, str]:
+        """Why workers are quarantined, by their ids."""
+        return self._quarantine.reasons
+
     def start(self, jobs: RunningJobs) -> None:
         """Begins to hand out trials, on the running loop."""
         self._jobs = jobs
-        self._loop = asyncio.get_running_loop()
+        self._mailbox.open()
         self._spawn(self._tick())
-        self._post()
         for runner in jobs.all():
             self._move(runner.facts.name)
 
     async def close(self) -> None:
         """Stops handing out; steps under way are finished."""
         self.is_draining = True
-        self._loop = None
+        self._mailbox.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+        await asyncio.get_running_loop().run_in_executor(None, self._lanes.close)
 
     # Signals, from any thread.
 
     def study_moved(self, study: StudyName) -> None:
         """See Signals."""
-        self._post(partial(self._move, study))
+        self._mailbox.post(partial(self._move, study))
 
     def study_ended(self, study: StudyName) -> None:
         """See Signals."""
-        self._post(self._drain_idle)
+        self._mailbox.post(self._drain_idle)
 
     def lease_ended(self, lease: Lease) -> None:
         """See Signals."""
-        self._post(partial(self._free, lease))
+        self._mailbox.post(partial(self._free, lease))
 
     def lease_stopped(self, lease: Lease) -> None:
         """See Signals."""
-        self._post(partial(self._stop, lease))
+        self._mailbox.post(partial(self._stop, lease))
 
     def job_changed(self, job_id: str) -> None:
         """See Signals."""
-        self._post(partial(self._job_changed, job_id))
+        self._mailbox.post(partial(self._job_changed, job_id))
 
     # Sessions, on the event loop.
 
@@ -159,7 +164,12 @@ class Dispatcher:
             session.stop(lease)
         if self._is_idle(session):
             session.drain(DrainReason.NO_WORK)
-        await self._take_back(unknown)
+        self._heed_quarantine(session)
+        try:
+            await self._take_back(unknown)
+        except BaseException:  # the call was cut, or the database failed: nobody else will leave
+            self.leave(session)
+            raise
         for runner in self._running_jobs.all():
             self._wake(runner.facts.name)
         return session, held, lost
@@ -173,7 +183,8 @@ class Dispatcher:
         """Takes back what a session holds: it takes no more trials and finishes none."""
         session.is_draining = session.is_closed = True
         if self._roster.has(session):
-            await self._take_back(self._leases.of_worker(session.worker.worker_id))
+            held = self._leases.of_worker(session.worker.worker_id)
+            await self._take_back(held, is_handed_back=True)
 
     def leave(self, session: Session) -> None:
         """The stream of a session has ended; its leases live on until they expire."""
@@ -206,9 +217,11 @@ class Dispatcher:
         """
         lease, runner = self._leases.get(token), self._running_jobs.find(name.parent)
         session = self._roster.get(lease.worker_id) if lease is not None else None
+        if lease is not None:
+            self._note_outcome(lease, outcome)
         if session is None or runner is None or not self._may_follow(session, runner, token):
             record = partial(self._running_jobs.complete, name, token, outcome, timings)
-            return await self._run(record)
+            return await self._lanes.run(name.parent, record)
         answer: asyncio.Future[Trial] = asyncio.get_running_loop().create_future()
         serving = asyncio.get_running_loop().create_task(
             self._record_and_serve(name, token, outcome, timings, session, runner, answer)
@@ -246,14 +259,14 @@ class Dispatcher:
 
         def step() -> Assignment | None:
             trial = runner.complete(name, token, outcome, timings, is_followed=True)
-            self._post(partial(_answer, answer, trial))
+            self._mailbox.post(partial(_answer, answer, trial))
             return runner.assign(session.worker, workers)
 
         self._completing.add(token)
         gpu_count = session.held.pop(token)
         try:
             with self._reserving(session, runner.facts):
-                assignment = await self._run(step)
+                assignment = await self._lanes.run(runner.facts.name, step)
         finally:
             self._completing.discard(token)
             if self._leases.get(token) is not None:  # the outcome was refused
@@ -265,6 +278,29 @@ class Dispatcher:
         # Others may have waited for what the study has learnt.
         if self._choose(runner) is not None:
             self._wake(runner.facts.name)
+
+    # Quarantine.
+
+    def _note_outcome(self, lease: Lease, outcome: Outcome) -> None:
+        now = self._clock()
+        if self._quarantine.note(lease.worker_id, outcome, now - lease.grant_time, now):
+            session = self._roster.get(lease.worker_id)
+            if session is not None:
+                self._heed_quarantine(session)
+
+    def _heed_quarantine(self, session: Session) -> None:
+        found = self._quarantine.find(session.worker.worker_id)
+        if found is not None:
+            session.quarantine(*found)
+
+    def _end_quarantines(self) -> None:
+        released = self._quarantine.release(self._clock())
+        for worker_id in released:
+            session = self._roster.get(worker_id)
+            if session is not None:
+                session.is_quarantined = False
+        if released:
+            self._feed(self._starved | self._picky)
 
     # Pumps.
 
@@ -305,12 +341,14 @@ class Dispatcher:
             self._starved.add(study)
             if study in self._moved and runner.is_due:
                 self._moved.discard(study)
-                await self._run(partial(runner.advance, workers))
+                await self._lanes.run(study, partial(runner.advance, workers))
                 self._let_go(study)
             return False
         self._moved.discard(study)
         with self._reserving(session, facts):
-            assignment = await self._run(partial(runner.assign, session.worker, workers))
+            assignment = await self._lanes.run(
+                study, partial(runner.assign, session.worker, workers)
+            )
         if assignment is None:
             self._go_without(runner)
             return False
@@ -340,14 +378,12 @@ class Dispatcher:
         self._let_go(study)
 
     async def _deliver(self, session: Session, assignment: Assignment) -> None:
-        study = assignment.facts.name
-        self._assignments += 1
-        session.last_assigned = self._last_served[study] = self._assignments
+        session.last_assigned = self._turns.serve(assignment.facts.name)
         lease = self._leases.get(assignment.lease.token)
         if lease is None:  # taken back meanwhile, from a session that had gone
             return
         if session.is_closed or not self._roster.has(session):
-            await self._take_back([lease])
+            await self._take_back([lease], is_handed_back=True)
             return
         session.deliver(assignment)
         session.stop(lease)
@@ -362,8 +398,8 @@ class Dispatcher:
         return self._roster.choose(facts, runner.avoided, ahead=runner.sends_ahead)
 
     def _feed(self, studies: Iterable[StudyName]) -> None:
-        """Wakes studies that wait for a worker, the one served longest ago first."""
-        for study in sorted(studies, key=lambda study: (self._last_served.get(study, 0), study)):
+        """Wakes studies that wait for a worker, in the order of their turns."""
+        for study in self._turns.order(studies):
             self._wake(study)
 
     def _let_go(self, study: StudyName) -> None:
@@ -372,7 +408,7 @@ class Dispatcher:
             self._starved.discard(study)
             self._picky.discard(study)
             self._moved.discard(study)
-            self._last_served.pop(study, None)
+            self._turns.forget(study)
             self._drain_idle()
 
     # Leases.
@@ -389,24 +425,34 @@ class Dispatcher:
         if session is not None:
             session.stop(lease)
 
-    async def _take_back(self, leases: Iterable[Lease]) -> None:
+    async def _take_back(self, leases: Iterable[Lease], *, is_handed_back: bool = False) -> None:
         dropped = [lease for x in leases if (lease := self._leases.drop(x.token)) is not None]
         for lease in dropped:
-            await self._run(partial(self._running_jobs.lose, lease))
+            await self._lose(lease, is_handed_back=is_handed_back)
 
     async def _tick(self) -> None:
-        ticks = 0
+        ticks, looked_s = 0, time.clock_gettime(_CLOCK)
+        # After so long it was the server that was away, not its workers: their heartbeats lie
+        # unread in its sockets.
+        stall_s = max(3 * _TICK_S, self._lease_duration.total_seconds() / 2)
         while True:
             await asyncio.sleep(_TICK_S)
             ticks += 1
+            looked_before_s, looked_s = looked_s, time.clock_gettime(_CLOCK)
+            if looked_s - looked_before_s > stall_s:
+                away_s = looked_s - looked_before_s
+                logger.warning("the server stood still, no lease ends now away_s=%.1f", away_s)
+                self._leases.extend_all(self._expire_time())
             for lease in self._leases.take_expired(self._clock()):
                 self._spawn(self._lose(lease))
+            self._end_quarantines()
             for runner in self._running_jobs.all():
                 if runner.is_time_over or ticks % _SWEEP_TICKS == 0:
                     self._move(runner.facts.name)
 
-    async def _lose(self, lease: Lease) -> None:
-        await self._run(partial(self._running_jobs.lose, lease))
+    async def _lose(self, lease: Lease, *, is_handed_back: bool = False) -> None:
+        lose = partial(self._running_jobs.lose, lease, is_handed_back=is_handed_back)
+        await self._lanes.run(lease.trial.parent, lose)
 
     # The rest.
 
@@ -433,28 +479,6 @@ class Dispatcher:
     def _running_jobs(self) -> RunningJobs:
         assert self._jobs is not None, "start comes first"
         return self._jobs
-
-    def _post(self, *news: Callable[[], None]) -> None:
-        """Has `news` run on the event loop, with one wake-up for many."""
-        with self._lock:
-            self._news.extend(news)
-            if self._loop is None or self._is_news_due or not self._news:
-                return
-            self._is_news_due = True
-            self._loop.call_soon_threadsafe(self._read_news)
-
-    def _read_news(self) -> None:
-        with self._lock:
-            self._is_news_due = False
-            news, self._news = self._news, deque()
-        for item in news:
-            item()
-
-    async def _run(self, step: Callable[[], _Result]) -> _Result:
-        """Runs a step in a thread, to its end even if this task is cancelled."""
-        return await asyncio.shield(
-            asyncio.get_running_loop().run_in_executor(self._executor, step)
-        )
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

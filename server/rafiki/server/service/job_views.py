@@ -1,6 +1,6 @@
 """Jobs, studies and trials as people read them: what is stored, and what only memory knows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -23,14 +23,20 @@ class JobViews:
         jobs: The jobs that run.
         leases: The leases that are held.
         workers: Answers which workers are connected.
+        quarantined: Answers why workers are quarantined, by their ids.
     """
 
     def __init__(
-        self, jobs: RunningJobs, leases: LeaseTable, workers: Callable[[], Sequence[Worker]]
+        self,
+        jobs: RunningJobs,
+        leases: LeaseTable,
+        workers: Callable[[], Sequence[Worker]],
+        quarantined: Callable[[], Mapping[str, str]],
     ) -> None:
         self._jobs = jobs
         self._leases = leases
         self._workers = workers
+        self._quarantined = quarantined
 
     def job(self, connection: Connection, job_id: str) -> TrainJob:
         """A job. Raises ResourceNotFound."""
@@ -51,7 +57,9 @@ class JobViews:
         if job.state is not TrainJobState.STOPPING:
             running = self._leases.count_of_job(job_id)
             is_paused = job.state is TrainJobState.PAUSED
-            waiting = waiting_for(studies, workers, running, is_paused=is_paused)
+            waiting = waiting_for(
+                studies, workers, running, quarantined=self._quarantined(), is_paused=is_paused
+            )
         time_used = self._jobs.time_used(job_id)
         return replace(job, workers=len(able), waiting_for=waiting, time_used=time_used)
 

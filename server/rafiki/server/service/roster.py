@@ -75,8 +75,8 @@ class Roster:
         )
 
     def count_able(self, facts: StudyFacts) -> int:
-        """How many workers could run trials of a study, busy or not."""
-        return sum(not session.is_draining for session in self._able(facts))
+        """How many workers are given trials of a study, busy now or not."""
+        return sum(session.takes_trials for session in self._able(facts))
 
     def _able(self, facts: StudyFacts) -> Iterator[Session]:
         named = self._takers.get(facts.name, {})

@@ -122,13 +122,13 @@ class RunningJobs:
             return recorded_outcome(self._around.database, name, token)
         return runner.complete(name, token, outcome, timings)
 
-    def lose(self, lease: Lease) -> None:
+    def lose(self, lease: Lease, *, is_handed_back: bool = False) -> None:
         """Takes back the trial of a lease that has been removed from the table."""
         runner = self.find(lease.trial.parent)
         if runner is None:
             self._around.signals.lease_ended(lease)
         else:
-            runner.lose(lease)
+            runner.lose(lease, is_handed_back=is_handed_back)
 
     def stop(self, job_id: str, reason: EndReason) -> None:
         """Has all studies of a job end."""

@@ -5,6 +5,7 @@ All of it lives on the event loop and is touched by no thread.
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeAlias
 
 from rafiki.resources import DrainReason
@@ -53,11 +54,19 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """No trials will come until then, for this reason."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Superseded:
     """Another session of the same worker has been opened."""
 
 
-Notice: TypeAlias = Introduction | Delivery | Renewal | Stop | Drain | Superseded
+Notice: TypeAlias = Introduction | Delivery | Renewal | Stop | Drain | Quarantined | Superseded
 
 
 @dataclass(eq=False)
@@ -65,7 +74,8 @@ class Session:
     """One stream of one worker.
 
     `held` are the leases it runs, with the accelerators in use under each; `reserved` slots
-    are about to be filled. Once it is closed nothing reaches the worker.
+    are about to be filled. A quarantined one gets no trials for a while. Once it is closed
+    nothing reaches the worker.
     """
 
     worker: Worker
@@ -73,6 +83,7 @@ class Session:
     reserved: int = 0
     reserved_accelerators: int = 0
     is_draining: bool = False
+    is_quarantined: bool = False
     is_closed: bool = False
     last_assigned: int = 0
     _introduced: set[StudyName] = field(default_factory=set)
@@ -82,6 +93,11 @@ class Session:
         """What to tell the worker next."""
         return await self._outbox.get()
 
+    @property
+    def takes_trials(self) -> bool:
+        """Whether it is given trials when it has room."""
+        return not (self.is_draining or self.is_quarantined)
+
     def has_room(self, facts: StudyFacts, *, ahead: bool, without: str = "") -> bool:
         """Whether it can take another trial of a study that its worker may run.
 
@@ -90,7 +106,7 @@ class Session:
         """
         room = self.worker.capacity + (self.worker.prefetch if ahead else 0)
         leaving = without in self.held
-        if self.is_draining or len(self.held) - leaving + self.reserved >= room:
+        if not self.takes_trials or len(self.held) - leaving + self.reserved >= room:
             return False
         if not facts.gpu_count:
             return True
@@ -123,6 +139,11 @@ class Session:
         if not self.is_draining:
             self.is_draining = True
             self._outbox.put_nowait(Drain(reason))
+
+    def quarantine(self, until: datetime, reason: str) -> None:
+        """Gives the worker no trials for a while."""
+        self.is_quarantined = True
+        self._outbox.put_nowait(Quarantined(until, reason))
 
     def supersede(self) -> None:
         """Ends the session in favour of another."""

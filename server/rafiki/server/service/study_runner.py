@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from rafiki.resources import EndReason, Trial, TrialState, TrialTimings
 from rafiki.server.domain.advisor import Finish, Merge, Proposal, Wait
-from rafiki.server.domain.attempts import LiveTrial, after_loss, after_outcome
+from rafiki.server.domain.attempts import LiveTrial, after_hand_back, after_loss, after_outcome
 from rafiki.server.domain.budget_clock import BudgetClock
 from rafiki.server.domain.errors import DomainError
 from rafiki.server.domain.leases import Lease
@@ -201,8 +201,11 @@ class StudyRunner:
             self._around.signals.job_changed(self.facts.name.job)
         return logged
 
-    def lose(self, lease: Lease) -> None:
-        """Takes back a trial whose lease, removed from the table, is lost or given up."""
+    def lose(self, lease: Lease, *, is_handed_back: bool = False) -> None:
+        """Takes back a trial whose lease, removed from the table, is lost or given up.
+
+        `is_handed_back`: in good order, or before the worker had it; this costs no attempt.
+        """
         self._around.signals.lease_ended(lease)
         with self._taking_turn() as (steps, now):
             live = steps.fold.live.get(lease.trial.trial)
@@ -215,9 +218,14 @@ class StudyRunner:
             if self._ending is not None:
                 steps.give_up(live, now)
             else:
-                after = after_loss(live, may_retry=self._may_retry(live), now=now)
+                after = (
+                    after_hand_back(live, now=now)
+                    if is_handed_back
+                    else after_loss(live, may_retry=self._may_retry(live), now=now)
+                )
                 steps.store_loss(after, now)
-        logger.info("lease lost trial=%s worker=%s", lease.trial, lease.worker_id)
+        what = "trial handed back" if is_handed_back else "lease lost"
+        logger.info("%s trial=%s worker=%s", what, lease.trial, lease.worker_id)
         self._tell()
 
     def stop(self, reason: EndReason) -> None:
@@ -312,7 +320,7 @@ class StudyRunner:
         self._tell()
 
     def _may_retry(self, live: LiveTrial) -> bool:
-        return self._ending is None and live.trial.attempt < self._around.max_attempts
+        return self._ending is None and live.attempts_lost + 1 < self._around.max_attempts
 
     def _tell(self) -> None:
         self._around.signals.study_moved(self.facts.name)

@@ -331,11 +331,13 @@ class StudySteps:
                 self._grant(live)
 
     def _grant(self, live: LiveTrial) -> Lease:
+        now = self._around.clock()
         lease = Lease(
             token=live.lease_token or "",
             trial=TrialName.parse(live.trial.name),
             worker_id=live.trial.worker,
-            expire_time=self._around.clock() + self._around.lease_duration,
+            grant_time=now,
+            expire_time=now + self._around.lease_duration,
             gpu_count=1 if self._facts.gpu_count else 0,
             stop_reason=live.trial.stop_reason,
         )

@@ -187,6 +187,7 @@ trials = Table(
     Column("start_time", Timestamp),
     Column("end_time", Timestamp),
     Column("pending_since", Timestamp),
+    Column("handed_back", Integer, nullable=False, server_default="0"),  # attempts
     Column("progress_fraction", Float),
     Column("progress_remaining_s", Float),
     ForeignKeyConstraint(["job", "study"], [studies.c.job, studies.c.number]),

@@ -159,7 +159,11 @@ def end_attempt(connection: Connection, name: TrialName, live: LiveTrial) -> boo
 
 def lose_attempt(connection: Connection, name: TrialName, live: LiveTrial) -> bool:
     """Returns a RUNNING trial to PENDING; its token stays good for a late outcome."""
-    values = {"state": TrialState.PENDING, "pending_since": live.pending_since}
+    values = {
+        "state": TrialState.PENDING,
+        "pending_since": live.pending_since,
+        "handed_back": live.handed_back,
+    }
     return _update(connection, _UPDATE_RUNNING, name, values, key_token=live.lease_token or "")
 
 
@@ -229,6 +233,7 @@ def live_trial(row: Row[Any]) -> LiveTrial:
         pending_since=row.pending_since,
         costs=costs_from_json(row.costs),
         attempt_error=_error_of(row),
+        handed_back=row.handed_back,
     )
 
 
