@@ -14,7 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from rafiki.resources import TrainJob
-from rafiki.server.app import Server, ServerConfig
+from rafiki.server.app import Server
+from rafiki.server.config import ServerConfig
 from rafiki.server.domain.clock import Clock
 from rafiki.v1 import (
     advisor_pb2,
@@ -252,7 +253,7 @@ def started(folder: Path, clock: Clock, **settings: Any) -> Iterator[RunningServ
     config = ServerConfig(
         data_dir=folder,
         listen="127.0.0.1:0",
-        shutdown_grace=timedelta(seconds=0.2),
+        shutdown_grace_s=0.2,
         **settings,
     )
     server = RunningServer(config, clock)

@@ -1,34 +1,35 @@
-"""`rafiki-server`: serves the API from a data folder until it is told to stop.
+"""`rafiki-server`: serves the API from a data folder until it is told to stop."""
 
-Flags come before `RAFIKI_*` variables, these before the defaults.
-"""
-
-import argparse
 import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Sequence
 
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+from rafiki.program import SettingsError, configure_logging, read_settings
+from rafiki.server.config import ServerConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the server; returns the exit status."""
-    options = _parser(os.environ).parse_args(arguments)
-    logging.basicConfig(
-        level=options.log_level,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        config, warnings = read_settings(ServerConfig, given, __doc__)
+    except SettingsError as error:
+        return _fail(error, 2)
+    configure_logging(config.log_level, config.log_format)
+    for warning in warnings:
+        logging.getLogger("rafiki.server").warning("%s", warning)
+    return _serve(config)
+
+
+def _serve(config: ServerConfig) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # The advisors' small networks need no accelerator, and jax must not hold one. It reads
     # this when it is first imported, by a study that needs it.
     os.environ["JAX_PLATFORMS"] = "cpu"
     # A server that is started again finds the controller's programs compiled.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.data_dir / "jax-cache"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.data_dir / "jax-cache"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # The matrices of BAYES_OPT are small: threads would cost more than they bring, and the
     # last bits of a proposal, which a replay repeats, would depend on their number. NumPy's
@@ -37,49 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # What gRPC's core would print itself is reported by the server, in its own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from rafiki.server.app import CannotListen, ServerConfig, serve
+    from rafiki.server.app import CannotListen, serve
     from rafiki.server.store.database import UnusableDatabase
 
     try:
-        config = ServerConfig(
-            data_dir=options.data_dir,
-            listen=options.listen,
-            heartbeat=timedelta(seconds=options.heartbeat_s),
-            lease=timedelta(seconds=options.lease_s),
-        )
         asyncio.run(serve(config))
-    except (UnusableDatabase, ValueError, CannotListen) as error:
-        print(f"rafiki-server: {error}", file=sys.stderr)
-        return 1
+    except (UnusableDatabase, CannotListen) as error:
+        return _fail(error, 1)
     return 0
 
 
-def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rafiki-server", description=__doc__)
-    for flag, (default, kind, text) in _FLAGS.items():
-        variable = "RAFIKI_" + flag.removeprefix("--").replace("-", "_").upper()
-        parser.add_argument(
-            flag,
-            default=environment.get(variable, default),
-            type=kind,
-            help=f"{text} (default {default}; {variable})",
-        )
-    return parser
-
-
-def _level(text: str) -> str:
-    if text.upper() not in _LEVELS:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(_LEVELS)}")
-    return text.upper()
-
-
-_FLAGS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
-    "--data-dir": ("rafiki-data", Path, "folder for the database and blobs"),
-    "--listen": ("127.0.0.1:8780", str, "address to serve on; port 0 takes a free one"),
-    "--heartbeat-s": ("5", float, "seconds between heartbeats of workers"),
-    "--lease-s": ("20", float, "seconds after which a silent worker loses its trials"),
-    "--log-level": ("INFO", _level, "how much to log, to stderr"),
-}
+def _fail(error: Exception, status: int) -> int:
+    print(f"rafiki-server: {error}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

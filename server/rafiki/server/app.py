@@ -4,10 +4,7 @@ import asyncio
 import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,6 +12,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from rafiki.server.advisors import check_budget, create_advisor, resolve_settings
+from rafiki.server.config import ServerConfig
 from rafiki.server.domain.clock import Clock, system_clock
 from rafiki.server.domain.leases import LeaseTable
 from rafiki.server.rpc.advisor import AdvisorServicer
@@ -59,25 +57,6 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 # Bounds what one client may leave open; many workers may share a connection.
 _MAX_SESSIONS_PER_PEER = 2000
 _PRUNE_S = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """What an operator chooses. A lease lasts at least three heartbeats."""
-
-    data_dir: Path
-    listen: str = "127.0.0.1:8780"
-    heartbeat: timedelta = timedelta(seconds=5)
-    lease: timedelta = timedelta(seconds=20)
-    unary_threads: int = 16
-    # How long sessions have to close by themselves when the server goes away.
-    shutdown_grace: timedelta = timedelta(seconds=2)
-
-    def __post_init__(self) -> None:
-        if self.heartbeat <= timedelta(0):
-            raise ValueError("the heartbeat interval must be above 0")
-        if self.lease < 3 * self.heartbeat:
-            raise ValueError("a lease must last at least three heartbeat intervals")
 
 
 class CannotListen(Exception):
@@ -197,7 +176,7 @@ class Server:
         self._dispatcher.drain()
         self._bells.ring_all()
         try:
-            async with asyncio.timeout(self.config.shutdown_grace.total_seconds()):
+            async with asyncio.timeout(self.config.shutdown_grace_s):
                 await self._dispatcher.quiet()
         except TimeoutError:
             logger.info("sessions left open workers=%d", len(self._dispatcher.workers))
