@@ -52,6 +52,7 @@ class RunningServer:
         self._thread.start()
         self._server = self._run(self._create(config, clock))
         self.address = f"127.0.0.1:{self._server.port}"
+        self.metrics_port = self._server.metrics_port
         self.channel = grpc.insecure_channel(self.address)
         self.jobs = jobs_pb2_grpc.JobServiceStub(self.channel)
         self.advisor = advisor_pb2_grpc.AdvisorServiceStub(self.channel)

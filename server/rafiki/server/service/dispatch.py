@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -116,6 +116,14 @@ class Dispatcher:
     def job_changed(self, job_id: str) -> None:
         """See Signals."""
         self._post(partial(self._job_changed, job_id))
+
+    @property
+    def queues(self) -> Mapping[str, int]:
+        """What waits: studies for a worker with room, steps for a thread. From any thread."""
+        return {
+            "studies_without_worker": len(self._starved),
+            "dispatch_steps": self._executor._work_queue.qsize(),
+        }
 
     # Sessions, on the event loop.
 
