@@ -34,8 +34,8 @@ BLOBS = "blobs"
 MANIFEST = "manifest.json"
 
 # A blob may be collected between the copy of the database and its own: then a younger copy
-# of the database does not name it any more.
-_TRIES = 5
+# of the database does not name it any more. One that the next copy names as well is lost.
+_TRIES = 10
 
 
 class BackupError(Exception):
@@ -82,7 +82,9 @@ def back_up(data_dir: Path, target: Path) -> Manifest:
 def _back_up(data_dir: Path, target: Path) -> Manifest:
     target.mkdir(parents=True, exist_ok=True)
     database, blobs = target / DATABASE, target / BLOBS
+    missing: list[Digest] = []
     for _ in range(_TRIES):
+        earlier = missing
         database.unlink(missing_ok=True)
         copy_database(data_dir / DATABASE, database)
         with opened(database, is_copy=True) as connection:
@@ -93,7 +95,7 @@ def _back_up(data_dir: Path, target: Path) -> Manifest:
             named = named_blobs(connection)
             schema, rows = revision_of(connection), row_counts(connection)
         missing = [digest for digest in named if not place_blob(data_dir / BLOBS, blobs, digest)]
-        if not missing:
+        if not missing or missing == earlier:
             break
     _remove_others(blobs, named)
     os.sync()
