@@ -76,6 +76,11 @@ def test_a_message_without_values_is_its_own_event(stream: io.StringIO) -> None:
     assert line["event"] == line["message"] == "server stopping"
 
 
+def test_words_that_are_all_argument_are_the_event(stream: io.StringIO) -> None:
+    logger(stream, JsonFormatter()).info("%s", "as they come")
+    assert parsed(stream)["event"] == "as they come"
+
+
 def test_a_traceback_is_a_member_of_the_json_line(stream: io.StringIO) -> None:
     try:
         raise KeyError("lost\nkey")

@@ -83,7 +83,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "event": event if arguments else record.getMessage(),
+            "event": event if arguments and event else record.getMessage(),
             "message": record.getMessage(),
         }
         for key, value in zip(keys, arguments, strict=False):

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging(config.log_level, config.log_format)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for warning in warnings:
-        logging.getLogger("rafiki.server").warning("%s", warning)
+        logging.getLogger("rafiki.server").warning("settings: %s", warning)
     return _COMMANDS[command](config, operands)
 
 

@@ -19,7 +19,7 @@ def main() -> None:
         sys.exit(2)
     configure_logging(config.log_level, config.log_format)
     for warning in warnings:
-        logging.getLogger("rafiki.worker").warning("%s", warning)
+        logging.getLogger("rafiki.worker").warning("settings: %s", warning)
     sys.exit(run_worker(config))
 
 
