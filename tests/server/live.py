@@ -14,7 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from rafiki.resources import TrainJob
-from rafiki.server.app import Server, ServerConfig
+from rafiki.server.app import Server
+from rafiki.server.config import ServerConfig
 from rafiki.server.domain.clock import Clock
 from rafiki.v1 import (
     advisor_pb2,
@@ -51,6 +52,7 @@ class RunningServer:
         self._thread.start()
         self._server = self._run(self._create(config, clock))
         self.address = f"127.0.0.1:{self._server.port}"
+        self.metrics_port = self._server.metrics_port
         self.channel = grpc.insecure_channel(self.address)
         self.jobs = jobs_pb2_grpc.JobServiceStub(self.channel)
         self.advisor = advisor_pb2_grpc.AdvisorServiceStub(self.channel)
@@ -254,7 +256,7 @@ def started(folder: Path, clock: Clock, **settings: Any) -> Iterator[RunningServ
     config = ServerConfig(
         data_dir=folder,
         listen="127.0.0.1:0",
-        shutdown_grace=timedelta(seconds=0.2),
+        shutdown_grace_s=0.2,
         **settings,
     )
     server = RunningServer(config, clock)

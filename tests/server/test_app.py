@@ -1,5 +1,6 @@
 """The server as a process: started, asked, stopped and killed."""
 
+import json
 import queue
 import signal
 import subprocess
@@ -121,21 +122,59 @@ def test_it_says_where_it_listens_answers_and_stops_on_sigterm(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("flags", "text"),
+    ("flags", "expected", "text"),
     [
-        (["--lease-s=10", "--heartbeat-s=5"], "at least three heartbeat intervals"),
-        (["--heartbeat-s=0"], "must be above 0"),
-        (["--listen=192.0.2.1:1"], "cannot listen on 192.0.2.1:1"),
+        (["--lease-s=10", "--heartbeat-s=5"], 2, "at least three heartbeat intervals"),
+        (["--heartbeat-s=0"], 2, "greater than 0"),
+        (["--listen=192.0.2.1:1"], 1, "cannot listen on 192.0.2.1:1"),
     ],
 )
 def test_it_says_in_one_line_why_it_cannot_start(
-    tmp_path: Path, flags: list[str], text: str
+    tmp_path: Path, flags: list[str], expected: int, text: str
 ) -> None:
     status, errors = Process(tmp_path, *flags).end(signal.SIGTERM)
-    assert status == 1
+    assert status == expected
     assert errors.startswith("rafiki-server: ")
     assert text in errors
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_every_log_line_is_json_with_ids_and_none_has_a_lease_token(
+    tmp_path: Path, started: list[Process]
+) -> None:
+    server = Process(
+        tmp_path, "--log-format=json", "--log-level=DEBUG", "--heartbeat-s=1", "--lease-s=3"
+    )
+    started.append(server)
+    request = jobs_pb2.CreateTrainJobRequest(train_job=train_job_to_proto(_job(False)))
+    study = server.jobs.CreateTrainJob(request, timeout=TIMEOUT_S).studies[0].name
+    session = Session(server, study)
+    kept = session.assignment()
+    outcome = advisor_pb2.CompleteTrialRequest(
+        name=kept.trial.name, lease_token=kept.lease.token, completed=_outcome(kept)
+    )
+    server.advisor.CompleteTrial(outcome, timeout=TIMEOUT_S)
+    lost = session.assignment()
+    session.end()  # the next session of the worker does not name the lease: it is lost
+    other = Session(server, study)
+    again = other.assignment()
+    outcome.lease_token, outcome.name = lost.lease.token, lost.trial.name
+    with pytest.raises(grpc.RpcError):
+        server.advisor.CompleteTrial(outcome, timeout=TIMEOUT_S)
+    other.end()
+    status, text = server.end(signal.SIGTERM)
+
+    assert (status, again.trial.name) == (0, lost.trial.name)
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all({"time", "level", "logger", "event", "message"} <= set(line) for line in lines)
+    told = [(x["event"], x.get("trial"), x.get("worker")) for x in lines if "trial" in x]
+    assert told == [
+        ("trial reported", kept.trial.name, None),
+        ("lease lost", lost.trial.name, "worker-1"),
+    ]
+    assert {line["study"] for line in lines if "trial" in line} == {study}
+    assert not any(x.lease.token in text for x in (kept, lost, again))
 
 
 def test_jax_is_left_alone_until_a_study_needs_it() -> None:

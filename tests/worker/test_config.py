@@ -3,36 +3,44 @@ from pathlib import Path
 
 import pytest
 
-from rafiki.worker.config import parse_cores, read_config
+from rafiki.program import SettingsError, read_settings
+from rafiki.worker.config import WorkerConfig, parse_cores
 from rafiki.worker.devices import find_devices
 from rafiki.worker.environment import child_environment, missing_dependencies
 from rafiki.worker.memory import oom_kills, resident_bytes, usable_bytes
 
 
-def test_flags_come_before_variables_and_variables_before_defaults() -> None:
-    environment = {"RAFIKI_SERVER": "a:1", "RAFIKI_WORKER_ID": "from-variable"}
+def read(*flags: str) -> WorkerConfig:
+    return read_settings(WorkerConfig, flags)[0]
 
-    config = read_config(["--server", "b:2"], environment)
 
-    assert config.server == "b:2"
-    assert config.worker_id == "from-variable"
-    assert config.log_level == "INFO"
-    assert config.studies == ()
+def test_the_data_folder_of_a_worker_can_be_named_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAFIKI_DATA_DIR", "/srv/server")
+    monkeypatch.setenv("RAFIKI_WORKER_DATA_DIR", "/srv/worker")
+
+    assert read().data_dir == Path("/srv/worker")
+
+
+def test_a_worker_runs_trials_of_several_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read().studies == ()
+    assert read("--studies", "a", "b").studies == ("a", "b")
+    monkeypatch.setenv("RAFIKI_STUDIES", "c d")
+    assert read().studies == ("c", "d")
 
 
 def test_workers_make_up_different_names() -> None:
-    assert read_config([], {}).worker_id != read_config([], {}).worker_id
+    assert read().worker_id != read().worker_id
 
 
 def test_sizes_are_given_in_gib() -> None:
-    config = read_config(["--memory-limit-gib", "1.5", "--disk-cache-gib", "2"], {})
+    config = read("--memory-limit-gib", "1.5", "--disk-cache-gib", "2")
 
     assert config.memory_limit_bytes == 3 << 29
     assert config.disk_cache_bytes == 2 << 30
 
 
 def test_a_model_may_use_most_of_the_memory_there_is() -> None:
-    assert 0 < read_config([], {}).memory_limit_bytes < usable_bytes()
+    assert 0 < read().memory_limit_bytes < usable_bytes()
 
 
 def test_cores_are_a_list_of_numbers_and_ranges() -> None:
@@ -40,23 +48,13 @@ def test_cores_are_a_list_of_numbers_and_ranges() -> None:
 
     assert parse_cores(f"{first},{first}-{first}") == (first,)
     assert parse_cores("") == ()
+    assert read("--cores", str(first)).cores == (first,)
 
 
 @pytest.mark.parametrize("text", ["a", "0-", "1,,x", "9999"])
-def test_cores_that_make_no_sense_are_refused(
-    text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        read_config(["--cores", text], {})
-
-    assert "--cores" in capsys.readouterr().err
-
-
-def test_every_flag_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        read_config(["--help"], {})
-
-    assert "--memory-limit-gib" in capsys.readouterr().out
+def test_cores_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"cores .* --cores"):
+        read("--cores", text)
 
 
 def test_a_child_without_gpus_sees_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

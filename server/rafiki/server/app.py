@@ -3,11 +3,10 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,8 +14,10 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from rafiki.server.advisors import check_budget, create_advisor, resolve_settings
+from rafiki.server.config import ServerConfig
 from rafiki.server.domain.clock import Clock, system_clock
 from rafiki.server.domain.leases import LeaseTable
+from rafiki.server.metrics import Metering, State
 from rafiki.server.rpc.advisor import AdvisorServicer
 from rafiki.server.rpc.authorization import AuthorizationInterceptor, local_superuser
 from rafiki.server.rpc.datasets import DatasetServicer
@@ -36,10 +37,12 @@ from rafiki.server.service.quarantine import QuarantineRules
 from rafiki.server.service.reading import JobReader
 from rafiki.server.service.reports import ReportService
 from rafiki.server.service.running_jobs import RunningJobs
+from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.service.watch import Bells, WatchService
 from rafiki.server.store.blobs import BlobStore
 from rafiki.server.store.database import Database
+from rafiki.server.store.totals import study_totals, trial_totals
 from rafiki.v1 import (
     advisor_pb2,
     advisor_pb2_grpc,
@@ -62,32 +65,12 @@ _MAX_SESSIONS_PER_PEER = 2000
 _PRUNE_S = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """What an operator chooses. A lease lasts at least three heartbeats."""
-
-    data_dir: Path
-    listen: str = "127.0.0.1:8780"
-    heartbeat: timedelta = timedelta(seconds=5)
-    lease: timedelta = timedelta(seconds=20)
-    quarantine: QuarantineRules = field(default_factory=QuarantineRules)
-    unary_threads: int = 16
-    # How long sessions have to close by themselves when the server goes away.
-    shutdown_grace: timedelta = timedelta(seconds=2)
-
-    def __post_init__(self) -> None:
-        if self.heartbeat <= timedelta(0):
-            raise ValueError("the heartbeat interval must be above 0")
-        if self.lease < 3 * self.heartbeat:
-            raise ValueError("a lease must last at least three heartbeat intervals")
-
-
 class CannotListen(Exception):
     """The address cannot be served on."""
 
 
 class Server:
-    """A server on one event loop.
+    """A server on one event loop. `port` and `metrics_port` are set by `start`.
 
     Raises:
         UnusableDatabase: The data folder cannot be used.
@@ -96,12 +79,22 @@ class Server:
     def __init__(self, config: ServerConfig, clock: Clock = system_clock) -> None:
         self.config = config
         self.port = 0
-        self._database = Database.in_folder(config.data_dir)
+        self.metrics_port = 0
+        metering = self._metering = (
+            Metering(config.metrics_listen) if config.metrics_listen else None
+        )
+        self._database = (
+            metering.open_database(config.data_dir)
+            if metering
+            else Database.in_folder(config.data_dir)
+        )
         self._database.migrate()
         blobs = BlobStore(config.data_dir / "blobs")
-        leases = LeaseTable()
+        leases = self._leases = LeaseTable()
         bells = Bells()
-        self._dispatcher = Dispatcher(leases, clock, config.lease, config.quarantine, bells.ring)
+        self._dispatcher = Dispatcher(
+            leases, clock, config.lease, _quarantine_rules(config), bells.ring
+        )
         self._jobs = RunningJobs(
             Surroundings(
                 database=self._database,
@@ -111,7 +104,8 @@ class Server:
                 create_advisor=create_advisor,
                 merge=Merger(self._database, blobs).try_merge,
                 lease_duration=config.lease,
-            )
+            ),
+            make_runner=metering.make_runner if metering else StudyRunner,
         )
         schemes = Schemes(
             resolve_settings=resolve_settings,
@@ -137,7 +131,10 @@ class Server:
         self._executor = ThreadPoolExecutor(config.unary_threads, thread_name_prefix="rafiki-unary")
         self._server = grpc.aio.server(
             migration_thread_pool=self._executor,
-            interceptors=(AuthorizationInterceptor(local_superuser),),
+            interceptors=(
+                AuthorizationInterceptor(local_superuser),
+                *([metering.interceptor] if metering else []),
+            ),
             options=_channel_options(),
         )
         self._health = HealthServicer()
@@ -176,7 +173,7 @@ class Server:
         self._housekeeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Restores what ran before, then serves; `port` is set from now on.
+        """Restores what ran before, then serves.
 
         Raises:
             CannotListen: The address is in use, or none of this machine.
@@ -187,6 +184,7 @@ class Server:
         except RuntimeError:
             rule = "it is in use, or none of this machine; choose another with --listen"
             raise CannotListen(f"cannot listen on {self.config.listen}: {rule}") from None
+        self._serve_metrics()
         await loop.run_in_executor(None, self._jobs.restore)
         self._dispatcher.start(self._jobs)
         await self._server.start()
@@ -203,7 +201,7 @@ class Server:
         self._dispatcher.drain()
         self._bells.ring_all()
         try:
-            async with asyncio.timeout(self.config.shutdown_grace.total_seconds()):
+            async with asyncio.timeout(self.config.shutdown_grace_s):
                 await self._dispatcher.quiet()
         except TimeoutError:
             logger.info("sessions left open workers=%d", len(self._dispatcher.workers))
@@ -214,7 +212,41 @@ class Server:
         for streams in (self._byte_streams, self._watch_streams, self._session_streams):
             streams.close()
         self._executor.shutdown()
+        if self.metrics_port and self._metering is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._metering.close)
         self._database.close()
+
+    def _serve_metrics(self) -> None:
+        if self._metering is None:
+            return
+        state = State(
+            version=version("rafiki"),
+            workers=lambda: self._dispatcher.workers,
+            leases=lambda: len(self._leases),
+            totals=self._totals,
+            queues=self._queues,
+        )
+        try:
+            self.metrics_port = self._metering.serve(state)
+        except OSError as error:
+            raise CannotListen(
+                f"cannot serve metrics on {self.config.metrics_listen}: {error.strerror or error}; "
+                "choose another address with --metrics-listen"
+            ) from None
+        logger.info("metrics served port=%d", self.metrics_port)
+
+    def _totals(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        with self._database.read() as connection:
+            return trial_totals(connection), study_totals(connection)
+
+    def _queues(self) -> Mapping[str, int]:
+        return {
+            **self._dispatcher.queues,
+            "unary_calls": self._executor._work_queue.qsize(),
+            "byte_streams": self._byte_streams.waiting,
+            "watch_streams": self._watch_streams.waiting,
+            "session_streams": self._session_streams.waiting,
+        }
 
     async def _keep_house(self) -> None:
         while True:
@@ -248,6 +280,14 @@ _SERVICES = tuple(
         (params_pb2, "ParameterService"),
     )
 )
+
+
+def _quarantine_rules(config: ServerConfig) -> QuarantineRules:
+    return QuarantineRules(
+        failures=config.quarantine_failures,
+        fast=timedelta(seconds=config.quarantine_fast_s),
+        first=timedelta(seconds=config.quarantine_s),
+    )
 
 
 def _channel_options() -> list[tuple[str, int]]:

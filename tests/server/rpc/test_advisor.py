@@ -430,8 +430,7 @@ def test_a_malformed_opening_is_refused(
 def test_a_worker_that_sends_no_heartbeats_loses_its_stream(
     start_server: StartServer, connect: Connect
 ) -> None:
-    heartbeat, lease = timedelta(seconds=0.1), timedelta(seconds=0.4)
-    with start_server(heartbeat=heartbeat, lease=lease) as server:
+    with start_server(heartbeat_s=0.1, lease_s=0.4) as server:
         worker = connect(server)
         with pytest.raises(grpc.RpcError) as raised:
             worker.event("drain")

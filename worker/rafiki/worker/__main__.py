@@ -1,20 +1,25 @@
 """`python -m rafiki.worker`, also installed as `rafiki-worker`."""
 
 import logging
-import os
 import sys
 
+from rafiki.program import SettingsError, configure_logging, read_settings
 from rafiki.worker.app import run_worker
-from rafiki.worker.config import read_config
+from rafiki.worker.config import WorkerConfig
+
+_DESCRIPTION = "Runs trials for a Rafiki server until it is told to stop."
 
 
 def main() -> None:
     """Runs a worker with the flags of the command line."""
-    config = read_config(sys.argv[1:], os.environ)
-    logging.basicConfig(
-        level=config.log_level,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    try:
+        config, warnings = read_settings(WorkerConfig, sys.argv[1:], _DESCRIPTION)
+    except SettingsError as error:
+        print(f"rafiki-worker: {error}", file=sys.stderr)
+        sys.exit(2)
+    configure_logging(config.log_level, config.log_format)
+    for warning in warnings:
+        logging.getLogger("rafiki.worker").warning("settings: %s", warning)
     sys.exit(run_worker(config))
 
 

@@ -72,6 +72,7 @@ def run_worker(config: WorkerConfig) -> int:
             worker_version=importlib.metadata.version("rafiki"),
             studies=config.studies,
             devices=find_devices(),
+            prefetch=config.prefetch,
         )
         session = Session(channel, identity, wakeup, closing, parameters.use_chunks)
         _end_on_signals(closing, wakeup, session)

@@ -44,6 +44,10 @@ class LeaseTable:
         self._by_job: Counter[str] = Counter()
         self._by_study: Counter[StudyName] = Counter()
 
+    def __len__(self) -> int:
+        """How many are held."""
+        return len(self._leases)
+
     def grant(self, lease: Lease) -> None:
         """Adds a lease."""
         with self._lock:

@@ -10,12 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, TypeAlias
 
 import grpc
 
-# `grpc` types behaviours no better than this.
-_Behaviour: TypeAlias = Callable[..., Any]
+from rafiki.server.rpc.handlers import Behaviour, Handler, rebuilt
 
 
 class Role(StrEnum):
@@ -58,11 +56,9 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]
-        ],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+    ) -> "Handler | None":
         """Wraps the handler of the call."""
         handler = await continuation(handler_call_details)
         if handler is None:  # unknown method: grpc answers UNIMPLEMENTED
@@ -84,7 +80,7 @@ def _acting(principal: Principal) -> Iterator[None]:
         _principal.reset(token)
 
 
-def _as(principal: Principal, behaviour: _Behaviour) -> _Behaviour:
+def _as(principal: Principal, behaviour: Behaviour) -> Behaviour:
     """`behaviour`, in its own kind of function, run as `principal`."""
     if inspect.isasyncgenfunction(behaviour):
 
@@ -111,28 +107,6 @@ def _as(principal: Principal, behaviour: _Behaviour) -> _Behaviour:
 
 
 @lru_cache(maxsize=1024)
-def _acting_as(
-    principal: Principal, handler: "grpc.RpcMethodHandler[Any, Any]"
-) -> "grpc.RpcMethodHandler[Any, Any]":
+def _acting_as(principal: Principal, handler: Handler) -> Handler:
     """The handler as it serves calls of `principal`: the same for every call."""
-    return _with_behaviour(handler, lambda behaviour: _as(principal, behaviour))
-
-
-def _with_behaviour(
-    handler: "grpc.RpcMethodHandler[Any, Any]", wrap: Callable[[_Behaviour], _Behaviour]
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    kinds = {
-        (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
-        (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
-        (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
-        (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
-    }
-    make, behaviour = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
-    if behaviour is None:
-        return handler
-    wrapped: grpc.RpcMethodHandler[Any, Any] = make(
-        wrap(behaviour),
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
-    return wrapped
+    return rebuilt(handler, lambda behaviour: _as(principal, behaviour))

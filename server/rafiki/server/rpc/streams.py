@@ -79,6 +79,11 @@ class Streams:
             await asyncio.wait([future])
             raise
 
+    @property
+    def waiting(self) -> int:
+        """How much work waits for a thread."""
+        return self._executor._work_queue.qsize()
+
     def close(self) -> None:
         """Ends the threads, once their work is done."""
         self._executor.shutdown()

@@ -95,7 +95,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Stops handing out; steps under way are finished."""
-        self.is_draining = self._pumps.is_draining = True
+        self._hand_out_nothing()
         self._mailbox.close()
         await self._tasks.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self._lanes.close)
@@ -121,6 +121,14 @@ class Dispatcher:
     def job_changed(self, job_id: str) -> None:
         """See Signals."""
         self._mailbox.post(partial(self._job_changed, job_id))
+
+    @property
+    def queues(self) -> Mapping[str, int]:
+        """What waits: studies for a worker with room, steps for a thread. From any thread."""
+        return {
+            "studies_without_worker": self._pumps.starved,
+            "dispatch_steps": self._lanes.waiting,
+        }
 
     # Sessions, on the event loop.
 
@@ -185,7 +193,7 @@ class Dispatcher:
 
     def drain(self) -> None:
         """The server is going away: no session is opened, none gets trials."""
-        self.is_draining = self._pumps.is_draining = True
+        self._hand_out_nothing()
         for session in self._roster:
             session.drain(DrainReason.SERVER_SHUTDOWN)
 
@@ -284,6 +292,11 @@ class Dispatcher:
 
     def _expire_time(self) -> datetime:
         return self._clock() + self._lease_duration
+
+    def _hand_out_nothing(self) -> None:
+        self.is_draining = True
+        if self._started_pumps is not None:
+            self._started_pumps.is_draining = True
 
     @property
     def _pumps(self) -> Pumps:

@@ -35,6 +35,12 @@ class Lanes:
         # Of the studies that have a thread, or are about to.
         self._waiting: dict[StudyName, deque[Callable[[], None]]] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many steps wait for their turn."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
     async def run(self, study: StudyName, step: Callable[[], _Result]) -> _Result:
         """Runs a step, to its end even if the caller is cancelled. On the event loop.
 

@@ -70,6 +70,11 @@ class Pumps:
         self._completing: set[str] = set()  # leases whose slots are about to be filled again
         self.is_draining = False
 
+    @property
+    def starved(self) -> int:
+        """How many studies wait for a worker with room. May be read by any thread."""
+        return len(self._starved)
+
     def wake_all(self) -> None:
         """Looks at every study: a worker has come."""
         for runner in self._jobs.all():

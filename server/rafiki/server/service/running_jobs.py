@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -40,10 +40,17 @@ class RunningJobs:
     """Starts runners, finds them, and lets them go once their studies have ended.
 
     Thread-safe: the lock guards the dictionaries only, never a step of a runner.
+
+    Args:
+        surroundings: What the studies run in.
+        make_runner: Called with the arguments of StudyRunner.
     """
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(
+        self, surroundings: Surroundings, make_runner: Callable[..., StudyRunner] = StudyRunner
+    ) -> None:
         self._around = surroundings
+        self._make_runner = make_runner
         self._lock = threading.Lock()
         self._runners: dict[StudyName, StudyRunner] = {}
         self._budgets: dict[str, BudgetClock] = {}
@@ -67,7 +74,7 @@ class RunningJobs:
             ending = _known_ending(connection, job, facts)
         budget = self.budget(job_id)
         for item in facts:
-            runner = StudyRunner(
+            runner = self._make_runner(
                 item, budget, self._around, on_goal=lambda: self._reach_goal(job_id), ending=ending
             )
             with self._lock:

@@ -30,6 +30,13 @@ _MANY_FILES = 16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def blob_file(folder: Path, sha256: str) -> Path:
+    """Where the blob of a digest is in a folder of blobs."""
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"{sha256!r} is no SHA-256 in lower-case hexadecimal")
+    return folder / sha256[:2] / sha256
+
+
 class BlobStore:
     """The blobs of one data folder. Thread-safe; used by one server at a time."""
 
@@ -117,9 +124,7 @@ class BlobStore:
         logger.error("blob is corrupt, dropped sha256=%s", digest.sha256)
 
     def _path(self, digest: Digest) -> Path:
-        if not _SHA256.fullmatch(digest.sha256):
-            raise ValueError(f"{digest.sha256!r} is no SHA-256 in lower-case hexadecimal")
-        return self._folder / digest.sha256[:2] / digest.sha256
+        return blob_file(self._folder, digest.sha256)
 
 
 class StagedBlob:
