@@ -3,30 +3,25 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.control_plane_client import Limit, Load, Marks
-
-PROGRAM = Path(__file__).with_name("control_plane_client.py")
-
-# As many trials as anybody wants.
-UNLIMITED = 10**9
-
 
 class ClientProcess:
-    """A client that is told when to stop, once."""
+    """A program that takes JSON, says "ready", waits for a line of JSON, and answers with another.
 
-    def __init__(self, load: Load) -> None:
-        command = [sys.executable, str(PROGRAM), json.dumps(asdict(load))]
-        self._load = load
+    Args:
+        program: The file of the program.
+        task: Fields of its argument.
+    """
+
+    def __init__(self, program: Path, task: Mapping[str, object]) -> None:
+        self._command = [sys.executable, str(program), json.dumps(task)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> Self:
@@ -39,41 +34,36 @@ class ClientProcess:
         traceback: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
     def wait_ready(self) -> None:
-        """Waits until it has imported what it needs."""
+        """Waits until it is ready to begin."""
         self._read()
 
-    def begin(self, limit: Limit) -> None:
-        """Has it begin."""
+    def begin(self, **fields: float) -> None:
+        """Sends it the line that it waits for."""
         assert self._process.stdin is not None
-        print(json.dumps(asdict(limit)), file=self._process.stdin, flush=True)
+        print(json.dumps(fields), file=self._process.stdin, flush=True)
 
-    def marks(self) -> Marks:
-        """What it has come to; waits until it has."""
-        return Marks(**json.loads(self._read()))
+    def answer(self) -> str:
+        """The line of JSON that it ends with; waits for it."""
+        return self._read()
 
     def _read(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"client {self._load.number} of {self._load.kind} has failed")
+            raise SystemExit(f"a client has failed: {' '.join(self._command[1:])}")
         return line
 
 
 @contextmanager
-def client_processes(loads: Sequence[Load]) -> Iterator[list[ClientProcess]]:
-    """Clients that are ready to begin."""
+def client_processes(
+    program: Path, tasks: Sequence[Mapping[str, object]]
+) -> Iterator[list[ClientProcess]]:
+    """Processes of one program that are ready to begin."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(ClientProcess(load)) for load in loads]
+        clients = [stack.enter_context(ClientProcess(program, task)) for task in tasks]
         for client in clients:
             client.wait_ready()
         yield clients
-
-
-def run_trials(load: Load, trials: int, timeout_s: float) -> Marks:
-    """Has one client work on so many trials, or until the time is over."""
-    with client_processes([load]) as (client,):
-        client.begin(Limit(until=time.monotonic() + timeout_s, trials=trials))
-        return client.marks()

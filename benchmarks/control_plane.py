@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parse(arguments)
     if flags.peers and importlib.util.find_spec("optuna") is None:
         raise SystemExit("the peers need Optuna; see `make bench-install`")
+    # Whatever was started is then stopped, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     os.sched_setaffinity(0, {flags.core})
     peers = PEERS if flags.peers else ()
     window = Window(warm_up_s=flags.warm_up, seconds=flags.seconds)
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         findings.growth = measure_growth(flags.trials, flags.restart_at, flags.rounds, flags.folder)
         for peer in peers:
             findings.peer_restarts[peer] = measure_peer_restarts(
-                peer, flags.restart_at, flags.folder
+                peer, flags.restart_at, flags.rounds, flags.folder
             )
     print("\n".join(report_lines(findings)))
     if flags.json is not None:

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -72,6 +73,11 @@ class Marks:
     taken: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     handed_in: list[float] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """What a client has printed."""
+        return cls(**json.loads(line))
 
     def cycles(self) -> Iterator[tuple[float, float]]:
         """When each trial but the last ended, and when the next was in hand."""

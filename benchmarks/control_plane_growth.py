@@ -8,16 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.client_processes import client_processes, run_trials
-from benchmarks.control_plane_client import Limit, Load
-from benchmarks.control_plane_rates import create_study
+from benchmarks.control_plane_client import Load
+from benchmarks.control_plane_rates import create_study, run_trials
 from benchmarks.server_process import ServerProcess, rafiki_server
 
 # The trials whose median is taken, at the beginning of a study and late in it.
 SAMPLE = 100
-RESTARTS = 3
-# What a trial may take while a study is filled; no limit of the server's.
-SLOW_S = 0.2
+# After which clients that fill a study are given up.
+LONGEST_S = 3600.0
 
 
 # How a server is started, its data being there.
@@ -69,21 +67,22 @@ class Growth:
 
 
 def measure_growth(trials: int, restart_at: int, rounds: int, folder: Path) -> Growth:
-    """Grows a study, restarts its server on the way, and compares it with fresh ones."""
+    """Grows a study, restarts its server on the way, and compares it with new ones."""
+    sample = min(SAMPLE, trials)
     with tempfile.TemporaryDirectory(dir=folder) as data:
         grown, fresh = Path(data) / "grown", Path(data) / "fresh"
         with rafiki_server(grown) as server:
             study = create_study(server.address)
             fill(server, study, restart_at, clients=1)
             rss_mib, peak_mib = server.rss_mib(), server.peak_mib()
-        restarts = [restart(lambda: rafiki_server(grown), "rafiki", study) for _ in range(RESTARTS)]
+        restarts = [restart(lambda: rafiki_server(grown), "rafiki", study) for _ in range(rounds)]
         with rafiki_server(grown) as server, rafiki_server(fresh) as other:
             fill(server, study, trials - restart_at, clients=8)
             late_rss_mib, late_peak_mib = server.rss_mib(), server.peak_mib()
             first_ms, late_ms = [], []
             for _ in range(rounds):
-                first_ms.append(sample_ms(other, create_study(other.address)))
-                late_ms.append(sample_ms(server, study))
+                first_ms.append(sample_ms(other, create_study(other.address), sample))
+                late_ms.append(sample_ms(server, study, sample))
     return Growth(
         trials=trials,
         restarted_at=restart_at,
@@ -97,14 +96,14 @@ def measure_growth(trials: int, restart_at: int, rounds: int, folder: Path) -> G
     )
 
 
-def measure_peer_restarts(what: str, trials: int, folder: Path) -> list[Restart]:
-    """Starts Optuna's proxy several times before a storage that has so many trials."""
+def measure_peer_restarts(what: str, trials: int, rounds: int, folder: Path) -> list[Restart]:
+    """Starts Optuna's proxy before a storage that has so many trials, once per round."""
     from benchmarks.control_plane_optuna import fill_storage, optuna_server
 
     with tempfile.TemporaryDirectory(dir=folder) as data:
         fill_storage(what, Path(data), trials)
         return [
-            restart(lambda: optuna_server(what, Path(data)), "optuna", "") for _ in range(RESTARTS)
+            restart(lambda: optuna_server(what, Path(data)), "optuna", "") for _ in range(rounds)
         ]
 
 
@@ -113,7 +112,8 @@ def restart(start: Start, kind: str, study: str) -> Restart:
     begin = time.monotonic()
     with start() as server:
         start_ms = 1000 * (time.monotonic() - begin)
-        marks = run_trials(Load(kind=kind, address=server.address, study=study), 1, SLOW_S)
+        load = Load(kind=kind, address=server.address, study=study)
+        (marks,) = run_trials([load], [1], LONGEST_S)
         return Restart(
             start_ms=start_ms,
             first_trial_ms=1000 * (marks.taken[0] - marks.opened),
@@ -122,26 +122,16 @@ def restart(start: Start, kind: str, study: str) -> Restart:
 
 
 def fill(server: ServerProcess, study: str, trials: int, *, clients: int) -> None:
-    """Has clients complete so many trials together.
-
-    Raises:
-        SystemExit: It took too long.
-    """
+    """Has clients complete so many trials together."""
+    shares = [trials // clients + (n < trials % clients) for n in range(clients)]
     loads = [
         Load(kind="rafiki", address=server.address, study=study, number=n) for n in range(clients)
     ]
-    shares = [trials // clients + (n < trials % clients) for n in range(clients)]
-    until = time.monotonic() + trials * SLOW_S
-    with client_processes(loads) as running:
-        for client, share in zip(running, shares, strict=True):
-            client.begin(Limit(until=until, trials=share))
-        done = sum(len(client.marks().handed_in) for client in running)
-    if done != trials:
-        raise SystemExit(f"only {done} of {trials} trials were done in time")
+    run_trials(loads, shares, LONGEST_S)
 
 
-def sample_ms(server: ServerProcess, study: str) -> float:
-    """The median of a few trials with one client."""
+def sample_ms(server: ServerProcess, study: str, trials: int) -> float:
+    """The median of so many trials of one client: of handing in and having the next."""
     load = Load(kind="rafiki", address=server.address, study=study)
-    marks = run_trials(load, SAMPLE, SAMPLE * SLOW_S)
+    (marks,) = run_trials([load], [trials], LONGEST_S)
     return 1000 * statistics.median(taken - ended for ended, taken in marks.cycles())

@@ -5,17 +5,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from benchmarks.client_processes import UNLIMITED, client_processes
-from benchmarks.control_plane_client import CELL, RATE, Limit, Load, Marks
+from benchmarks.client_processes import client_processes
+from benchmarks.control_plane_client import CELL, RATE, Load, Marks
 from benchmarks.server_process import ServerProcess, rafiki_server
 
 from rafiki.client import Client
 from rafiki.model import ArchKnob, CategoricalKnob, FloatKnob, IntegerKnob, KnobConfig
 from rafiki.resources import AdvisorKind, AdvisorSettings, Budget, StudySpec, TrainJob
+
+CLIENT = Path(__file__).with_name("control_plane_client.py")
+
+# More trials than a study of this benchmark comes to.
+UNLIMITED = 1_000_000
 
 BATCH = 10
 KNOBS: KnobConfig = {
@@ -124,14 +129,31 @@ def measure_gap(prefetch: int, trial_s: float, window: Window, folder: Path) -> 
 
 def run_clients(server: ServerProcess, loads: Sequence[Load], window: Window) -> Run:
     """Has clients work for the length of a window, and on to the end of their last trials."""
-    with client_processes(loads) as running:
+    with client_processes(CLIENT, [asdict(load) for load in loads]) as running:
         begin = time.monotonic() + window.warm_up_s
         for client in running:
-            client.begin(Limit(until=begin + window.seconds, trials=UNLIMITED))
+            client.begin(until=begin + window.seconds, trials=UNLIMITED)
         time.sleep(max(0.0, begin - time.monotonic()))
         before_s = server.cpu_s()
-        marks = [client.marks() for client in running]
+        marks = [Marks.from_json(client.answer()) for client in running]
         return Run(marks=marks, begin=begin, server_cpu_s=server.cpu_s() - before_s)
+
+
+def run_trials(loads: Sequence[Load], trials: Sequence[int], timeout_s: float) -> list[Marks]:
+    """Has every client complete so many trials.
+
+    Raises:
+        SystemExit: It took too long.
+    """
+    with client_processes(CLIENT, [asdict(load) for load in loads]) as running:
+        until = time.monotonic() + timeout_s
+        for client, count in zip(running, trials, strict=True):
+            client.begin(until=until, trials=count)
+        marks = [Marks.from_json(client.answer()) for client in running]
+    done = sum(len(mark.handed_in) for mark in marks)
+    if done < sum(trials):
+        raise SystemExit(f"only {done} of {sum(trials)} trials were done within {timeout_s:.0f} s")
+    return marks
 
 
 @contextmanager
@@ -163,7 +185,7 @@ def create_study(address: str, what: str = TRIALS) -> str:
         app="benchmark",
         task="NONE",
         studies=(spec,),
-        budget=Budget(model_trial_count=1_000_000),
+        budget=Budget(model_trial_count=UNLIMITED),
         seed=1,
     )
     with Client(address) as client:
