@@ -1,4 +1,4 @@
-.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-supernet bench-torch-install
+.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-supernet bench-torch-install bench-control-plane bench-sessions
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -59,6 +59,12 @@ bench-advisors: .venv-bench/.installed
 
 bench-advisors-live: .venv-bench/.installed
 	.venv-bench/bin/python benchmarks/advisors_live.py $(ARGS)
+
+bench-control-plane: .venv-bench/.installed
+	.venv-bench/bin/python benchmarks/control_plane.py $(ARGS)
+
+bench-sessions: .venv/.installed
+	.venv/bin/python benchmarks/sessions.py $(ARGS)
 
 bench-enas-workers: .venv/.installed
 	.venv/bin/python benchmarks/enas_workers.py $(ARGS)

@@ -9,16 +9,11 @@ What a study came to is then read back from the server.
 
 import argparse
 import json
-import re
-import select
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,15 +26,15 @@ from benchmarks import spaces
 from benchmarks.external import ExternalWorker
 from benchmarks.report import report_lines, to_json
 from benchmarks.schemes import advisor_settings
+from benchmarks.server_process import rafiki_server
 from benchmarks.simulation import Run, draw, incumbents
 from benchmarks.tables import Indices, Table, load_table, table_names
 
 from rafiki.client import Client
 from rafiki.resources import Budget, StudySpec, TrainJob, Trial, TrialState
+from rafiki.wire.trials import trial_from_proto
 
 TABLES = ("hpobench/australian", "nasbench201/cifar10")
-START_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 20
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -59,11 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     at = sorted(set(options.at))
     tables = {name: load_table(name) for name in table_names(options.tables)}
     live: list[LiveRun] = []
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as address:
+    with tempfile.TemporaryDirectory() as folder, rafiki_server(Path(folder)) as server:
         for scheme in options.schemes:
             for table in tables.values():
                 for seed in range(options.seeds):
-                    live.append(make_run(address, table, scheme, seed, options.workers, max(at)))
+                    live.append(
+                        make_run(server.address, table, scheme, seed, options.workers, max(at))
+                    )
                     print(_progress(live[-1]), file=sys.stderr)
     runs = [one.run for one in live]
     for line in report_lines(runs, tables, at):
@@ -95,7 +92,7 @@ def make_run(
             work = [
                 pool.submit(
                     ExternalWorker(channel, worker_id=f"worker-{n}", study=study.name).run,
-                    lambda trial: _score(table, trial, seed),
+                    lambda trial: _score(table, trial_from_proto(trial), seed),
                 )
                 for n in range(workers)
             ]
@@ -141,30 +138,6 @@ def _progress(live: LiveRun) -> str:
         f"{run.scheme} on {run.table}, seed {run.seed}: {run.evaluations} trials, "
         f"{live.distinct} distinct, {live.trials_per_s:.0f} per s"
     )
-
-
-@contextmanager
-def _server(folder: Path) -> Iterator[str]:
-    """The address of a server that runs as long as the context."""
-    command = [
-        *(sys.executable, "-m", "rafiki.server", "--data-dir", str(folder)),
-        *("--listen", "127.0.0.1:0", "--log-level", "WARNING"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            ready, _, _ = select.select([process.stdout], [], [], START_TIMEOUT_S)
-            line = process.stdout.readline() if ready else ""
-            match = re.search(r"listening on (\S+)", line)
-            if match is None:
-                raise RuntimeError("the server did not start")
-            yield match.group(1)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
