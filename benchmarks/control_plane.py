@@ -91,7 +91,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--warm-up", type=float, default=1.5, help="seconds before the window")
     add("--trials", type=int, default=50_000, help="to grow a study to; 0 leaves that out")
     add("--restart-at", type=int, default=5_000, help="trials after which to restart the server")
-    add("--prefetch", nargs="*", type=int, default=[0], help="trials that wait at a client")
+    add("--prefetch", nargs="*", type=int, default=[0, 1], help="trials that wait at a client")
     add("--peers", action="store_true", help="beside Optuna's proxy")
     add("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core all run on")
     add("--folder", type=Path, default=Path("/dev/shm"), help="for the servers' data")

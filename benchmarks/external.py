@@ -13,8 +13,6 @@ from rafiki.wire.times import seconds_from_proto
 
 CALL_TIMEOUT_S = 30.0
 
-_PREFETCH = "prefetch"
-
 _Request = advisor_pb2.StreamTrialsRequest
 
 
@@ -45,12 +43,9 @@ class ExternalWorker:
             worker_version="benchmark",
             studies=[study],
             capacity=1,
+            prefetch=prefetch,
             devices=[advisor_pb2.WorkerDevice(platform=advisor_pb2.PLATFORM_CPU, count=1)],
         )
-        if prefetch:
-            if _PREFETCH not in opening.DESCRIPTOR.fields_by_name:
-                raise ValueError("prefetch is not supported by this release")
-            setattr(opening, _PREFETCH, prefetch)
         self._requests.put(_Request(open=opening))
         self._reader = threading.Thread(target=self._read, name="session")
         self._reader.start()

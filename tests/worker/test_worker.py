@@ -172,6 +172,38 @@ def test_a_stopped_trial_is_completed_and_a_cancelled_one_cancelled(bench: Worke
     assert outcomes == ["completed", "cancelled"]
 
 
+def test_a_trial_at_hand_runs_after_the_one_before_and_not_if_it_is_stopped_by_then(
+    bench: WorkerBench,
+) -> None:
+    bench.start("--prefetch", "3")
+    session = bench.server.session()
+    assert session.open.prefetch == 3
+    bench.study(session)
+    first = bench.assign(session, mode="slow")
+    unwanted, second = bench.assign(session, mode="slow"), bench.assign(session)
+    for token in (first, unwanted, second):
+        wait_for_lease(session, token)
+    bench.stop(session, unwanted, StopReason.JOB_ENDED)
+    bench.stop(session, first, StopReason.EARLY_STOPPED)
+
+    outcomes = [bench.server.outcome() for _ in range(3)]
+
+    kinds = [(outcome.lease_token, outcome.WhichOneof("outcome")) for outcome in outcomes]
+    assert kinds == [(first, "completed"), (unwanted, "cancelled"), (second, "completed")]
+
+
+def test_trials_at_hand_are_handed_back_by_a_worker_that_ends(bench: WorkerBench) -> None:
+    worker = bench.start("--prefetch", "1")
+    session = opened(bench)
+    for _ in range(2):
+        wait_for_lease(session, bench.assign(session, mode="slow"))
+    worker.terminate()
+
+    assert session.closed.wait(20)
+    assert worker.wait(20) == 0
+    assert bench.server.outcomes.empty()
+
+
 def test_a_worker_that_loses_its_stream_loses_no_result(bench: WorkerBench) -> None:
     bench.start()
     session = opened(bench)

@@ -105,6 +105,8 @@ class Runner:
             self._child = None
 
     def _outcome(self, held: HeldTrial, reporter: Reporter) -> Outcome:
+        if held.is_unwanted:  # since before its turn came
+            return Outcome()
         start = time.monotonic()
         try:
             task = self._prepare(held.assignment)
