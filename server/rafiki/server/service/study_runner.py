@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from rafiki.program import lease_id
 from rafiki.resources import EndReason, Trial, TrialState, TrialTimings
 from rafiki.server.domain.advisor import Finish, Merge, Proposal, Wait
 from rafiki.server.domain.attempts import LiveTrial, after_hand_back, after_loss, after_outcome
@@ -118,6 +119,13 @@ class StudyRunner:
         if assigned is None:
             return None
         live, lease = assigned
+        logger.info(
+            "trial assigned trial=%s attempt=%d worker=%s lease=%s",
+            live.trial.name,
+            live.trial.attempt,
+            live.trial.worker,
+            lease_id(lease.token),
+        )
         self._around.signals.job_changed(self.facts.name.job)
         return Assignment(
             facts=self.facts,
@@ -171,7 +179,14 @@ class StudyRunner:
             if is_goal and self._ending is None:
                 self._ending = EndReason.GOAL_REACHED
             lease = self._around.leases.drop(token)
-        logger.info("trial reported trial=%s state=%s", name, after.trial.state)
+        logger.info(
+            "trial reported trial=%s attempt=%d state=%s worker=%s lease=%s",
+            name,
+            after.trial.attempt,
+            after.trial.state,
+            after.trial.worker,
+            lease_id(token),
+        )
         if lease is not None:
             self._around.signals.lease_ended(lease)
         if after.trial.start_time is not None:
@@ -225,7 +240,14 @@ class StudyRunner:
                 )
                 steps.store_loss(after, now)
         what = "trial handed back" if is_handed_back else "lease lost"
-        logger.info("%s trial=%s worker=%s", what, lease.trial, lease.worker_id)
+        logger.info(
+            "%s trial=%s attempt=%d worker=%s lease=%s",
+            what,
+            lease.trial,
+            live.trial.attempt,
+            lease.worker_id,
+            lease_id(lease.token),
+        )
         self._tell()
 
     def stop(self, reason: EndReason) -> None:
