@@ -12,6 +12,7 @@ from typing import TypeAlias
 import grpc
 import pytest
 from sqlalchemy import insert
+from tests.postgres import PostgresServer, running_postgres
 
 from rafiki.resources import Direction, StudyState, TrainJobState, TrialPhase, TrialState
 from rafiki.server.domain.names import StudyName, TrialName
@@ -25,6 +26,8 @@ Register: TypeAlias = Callable[[grpc.aio.Server], None]
 # A server with what `Register` adds, for as long as the block; gives a channel to it.
 Served: TypeAlias = Callable[[Register], AbstractContextManager[grpc.Channel]]
 AddTrial: TypeAlias = Callable[..., TrialName]
+# See the fixture.
+NewDatabase: TypeAlias = Callable[[Path], AbstractContextManager[str]]
 
 
 class SettableClock:
@@ -46,9 +49,45 @@ def clock() -> SettableClock:
     return SettableClock()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; the test is skipped where none is installed."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """What a test runs on, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def new_database(dialect: str, request: pytest.FixtureRequest) -> NewDatabase:
+    """Gives the URL of a database for as long as a block, on SQLite in this folder."""
+
+    @contextmanager
+    def lend(folder: Path) -> Iterator[str]:
+        if dialect == "sqlite":
+            yield f"sqlite:///{folder / 'rafiki.db'}"
+            return
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database() as name:
+            yield server.url(name)
+
+    return lend
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with Database.in_folder(tmp_path) as database:
+def database_url(tmp_path: Path, new_database: NewDatabase) -> Iterator[str]:
+    """The URL of a database for one test."""
+    with new_database(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url) as database:
         database.migrate()
         yield database
 
