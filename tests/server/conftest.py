@@ -12,7 +12,7 @@ from typing import TypeAlias
 import grpc
 import pytest
 from sqlalchemy import insert
-from tests.postgres import PostgresServer, running_postgres
+from tests.conftest import NewDatabase
 
 from rafiki.resources import Direction, StudyState, TrainJobState, TrialPhase, TrialState
 from rafiki.server.domain.names import StudyName, TrialName
@@ -26,8 +26,6 @@ Register: TypeAlias = Callable[[grpc.aio.Server], None]
 # A server with what `Register` adds, for as long as the block; gives a channel to it.
 Served: TypeAlias = Callable[[Register], AbstractContextManager[grpc.Channel]]
 AddTrial: TypeAlias = Callable[..., TrialName]
-# See the fixture.
-NewDatabase: TypeAlias = Callable[[Path], AbstractContextManager[str]]
 
 
 class SettableClock:
@@ -47,35 +45,6 @@ class SettableClock:
 @pytest.fixture
 def clock() -> SettableClock:
     return SettableClock()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server; the test is skipped where none is installed."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    """What a test runs on, one after the other."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def new_database(dialect: str, request: pytest.FixtureRequest) -> NewDatabase:
-    """Gives the URL of a database for as long as a block, on SQLite in this folder."""
-
-    @contextmanager
-    def lend(folder: Path) -> Iterator[str]:
-        if dialect == "sqlite":
-            yield f"sqlite:///{folder / 'rafiki.db'}"
-            return
-        server: PostgresServer = request.getfixturevalue("postgres")
-        with server.database() as name:
-            yield server.url(name)
-
-    return lend
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ class FakeServer(advisor_pb2_grpc.AdvisorServiceServicer, params_pb2_grpc.Parame
 def abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str) -> None:
     """Ends a call with an error of the API."""
     detail = AnyMessage()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="rafiki"))
+    detail.Pack(error_details_pb2.ErrorInfo(reason=f"ERROR_REASON_{reason}", domain="rafiki"))
     status = status_pb2.Status(
         code=code_pb2.Code.Value(code.name), message=reason.lower(), details=[detail]
     )

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What gRPC's core would print itself is reported by the server, in its own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from rafiki.server.app import CannotListen, ServerConfig, serve
-    from rafiki.server.store.database import UnusableDatabase
+    from rafiki.server.store.backend import Synchronous, UnusableDatabase
 
     try:
         config = ServerConfig(
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             listen=options.listen,
             heartbeat=timedelta(seconds=options.heartbeat_s),
             lease=timedelta(seconds=options.lease_s),
+            database=options.database,
+            synchronous=Synchronous(options.synchronous),
         )
         asyncio.run(serve(config))
     except (UnusableDatabase, ValueError, CannotListen) as error:
@@ -73,11 +75,19 @@ def _level(text: str) -> str:
     return text.upper()
 
 
+def _synchronous(text: str) -> str:
+    if text not in ("full", "normal", "off"):
+        raise argparse.ArgumentTypeError("must be one of full, normal, off")
+    return text
+
+
 _FLAGS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
     "--data-dir": ("rafiki-data", Path, "folder for the database and blobs"),
     "--listen": ("127.0.0.1:8780", str, "address to serve on; port 0 takes a free one"),
     "--heartbeat-s": ("5", float, "seconds between heartbeats of workers"),
     "--lease-s": ("20", float, "seconds after which a silent worker loses its trials"),
+    "--database": ("", str, "URL of a database; without it, a file in the data folder"),
+    "--synchronous": ("normal", _synchronous, "what a commit waits for: full, normal or off"),
     "--log-level": ("INFO", _level, "how much to log, to stderr"),
 }
 

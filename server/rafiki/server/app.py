@@ -1,8 +1,10 @@
 """The composition root: one process that serves the API from a data folder."""
 
 import asyncio
+import itertools
 import logging
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from rafiki.server.advisors import check_budget, create_advisor, resolve_settings
 from rafiki.server.domain.clock import Clock, system_clock
+from rafiki.server.domain.errors import StorageError
 from rafiki.server.domain.leases import LeaseTable
 from rafiki.server.rpc.advisor import AdvisorServicer
 from rafiki.server.rpc.authorization import AuthorizationInterceptor, local_superuser
@@ -37,8 +40,10 @@ from rafiki.server.service.reports import ReportService
 from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.service.watch import Bells, WatchService
+from rafiki.server.store.backend import Synchronous, UnusableDatabase
 from rafiki.server.store.blobs import BlobStore
 from rafiki.server.store.database import Database
+from rafiki.server.store.sqlite import hold
 from rafiki.v1 import (
     advisor_pb2,
     advisor_pb2_grpc,
@@ -59,6 +64,8 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 # Bounds what one client may leave open; many workers may share a connection.
 _MAX_SESSIONS_PER_PEER = 2000
 _PRUNE_S = 300.0
+# A server that has lost its database to another is to find out although it has nothing to store.
+_VERIFY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,8 @@ class ServerConfig:
     listen: str = "127.0.0.1:8780"
     heartbeat: timedelta = timedelta(seconds=5)
     lease: timedelta = timedelta(seconds=20)
+    database: str = ""  # a URL; the SQLite file in the data folder if empty
+    synchronous: Synchronous = Synchronous.NORMAL
     unary_threads: int = 16
     # How long sessions have to close by themselves when the server goes away.
     shutdown_grace: timedelta = timedelta(seconds=2)
@@ -88,14 +97,19 @@ class Server:
     """A server on one event loop.
 
     Raises:
-        UnusableDatabase: The data folder cannot be used.
+        UnusableDatabase: The database cannot be used.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock = system_clock) -> None:
         self.config = config
         self.port = 0
-        self._database = Database.in_folder(config.data_dir)
-        self._database.migrate()
+        # The database holds another lock, if it is not in the data folder.
+        self._held = hold(config.data_dir / "server.lock")
+        try:
+            self._database = _open_database(config)
+        except BaseException:
+            self._held.close()
+            raise
         blobs = BlobStore(config.data_dir / "blobs")
         leases = LeaseTable()
         bells = Bells()
@@ -209,18 +223,58 @@ class Server:
             streams.close()
         self._executor.shutdown()
         self._database.close()
+        self._held.close()
+
+    def on_taken_over(self, call: Callable[[], None]) -> None:
+        """Has `call` called, in any thread, once another server has taken the database over."""
+        self._database.on_taken_over(call)
 
     async def _keep_house(self) -> None:
-        while True:
-            await self._watch_streams.run(self._watch.prune)
-            await asyncio.sleep(_PRUNE_S)
+        for turn in itertools.count():
+            try:
+                if turn % round(_PRUNE_S / _VERIFY_S) == 0:
+                    await self._watch_streams.run(self._watch.prune)
+                else:
+                    await self._watch_streams.run(self._database.verify)
+            except StorageError as error:
+                logger.error("the database fails error=%s", error)
+            await asyncio.sleep(_VERIFY_S)
+
+
+def _open_database(config: ServerConfig) -> Database:
+    """The database, with the schema of this release."""
+    if config.database:
+        database = Database(config.database, config.synchronous)
+    else:
+        database = Database.in_folder(config.data_dir, config.synchronous)
+    try:
+        database.migrate()
+    except StorageError as error:
+        database.close()
+        raise UnusableDatabase(str(error)) from None
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 async def serve(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT; prints one line once it is ready."""
+    """Serves until SIGTERM or SIGINT; prints one line once it is ready.
+
+    Raises:
+        UnusableDatabase: The database cannot be used; or another server has taken it over.
+        CannotListen: The address cannot be served on.
+    """
     server = Server(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    losses: list[str] = []
+
+    def lose_database() -> None:
+        losses.append("another server has taken the database over; this one has stopped")
+        loop.call_soon_threadsafe(stop.set)
+
+    server.on_taken_over(lose_database)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await server.start()
@@ -230,6 +284,8 @@ async def serve(config: ServerConfig) -> None:
     print(f"rafiki server listening on {address}", flush=True)
     await stop.wait()
     await server.stop()
+    if losses:
+        raise UnusableDatabase(losses[0])
 
 
 _SERVICES = tuple(

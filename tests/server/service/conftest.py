@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.server.conftest import NewDatabase
+from tests.conftest import NewDatabase
 from tests.server.service.site import Site
 
 from rafiki.server.store.database import Database

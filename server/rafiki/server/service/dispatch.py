@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from rafiki.resources import DrainReason
 from rafiki.server.domain.clock import Clock
-from rafiki.server.domain.errors import ServerDraining
+from rafiki.server.domain.errors import ServerDraining, StorageError
 from rafiki.server.domain.leases import Lease, LeaseTable
 from rafiki.server.domain.names import JobName, StudyName
 from rafiki.server.domain.studies import StudyFacts
@@ -311,8 +311,10 @@ class Dispatcher:
 
     async def _take_back(self, leases: Iterable[Lease]) -> None:
         dropped = [lease for x in leases if (lease := self._leases.drop(x.token)) is not None]
-        for lease in dropped:
-            await self._run(partial(self._running_jobs.lose, lease))
+        results = await asyncio.gather(*map(self._lose, dropped), return_exceptions=True)
+        for error in results:
+            if error is not None:
+                raise error
 
     async def _tick(self) -> None:
         ticks = 0
@@ -324,9 +326,15 @@ class Dispatcher:
             for runner in self._running_jobs.all():
                 if runner.is_time_over or ticks % _SWEEP_TICKS == 0:
                     self._move(runner.facts.name)
+            if ticks % _SWEEP_TICKS == 0:
+                self._spawn(self._run(self._running_jobs.settle))
 
     async def _lose(self, lease: Lease) -> None:
-        await self._run(partial(self._running_jobs.lose, lease))
+        try:
+            await self._run(partial(self._running_jobs.lose, lease))
+        except StorageError:
+            self._leases.grant(lease)  # it is lost once it expires, again
+            raise
 
     # The rest.
 
@@ -387,4 +395,8 @@ class Dispatcher:
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a step of a study failed; it will be tried again", exc_info=error)
+            text = "a step of a study failed; it will be tried again"
+            if isinstance(error, StorageError):
+                logger.error("%s error=%s", text, error)
+            else:
+                logger.error(text, exc_info=error)

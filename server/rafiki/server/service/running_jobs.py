@@ -47,6 +47,7 @@ class RunningJobs:
         self._lock = threading.Lock()
         self._runners: dict[StudyName, StudyRunner] = {}
         self._budgets: dict[str, BudgetClock] = {}
+        self._unsettled: set[str] = set()  # jobs whose start or stop may have failed halfway
 
     def restore(self) -> None:
         """Starts the runners of all jobs that had not ended when the server did."""
@@ -58,7 +59,9 @@ class RunningJobs:
             logger.info("jobs restored jobs=%d studies=%d", len(job_ids), len(self._runners))
 
     def start(self, job_id: str) -> None:
-        """Starts the runners of a job that is stored."""
+        """Starts the runners of a job that is stored, those that are not there yet."""
+        with self._lock:
+            self._unsettled.add(job_id)
         with self._around.database.read() as connection:
             job = find_job(connection, job_id)
             assert job is not None
@@ -67,6 +70,11 @@ class RunningJobs:
             ending = _known_ending(connection, job, facts)
         budget = self.budget(job_id)
         for item in facts:
+            existing = self.find(item.name)
+            if existing is not None:
+                if ending is not None:
+                    existing.stop(ending)
+                continue
             runner = StudyRunner(
                 item, budget, self._around, on_goal=lambda: self._reach_goal(job_id), ending=ending
             )
@@ -78,6 +86,19 @@ class RunningJobs:
             is_stopping = job_state(connection, job_id) is TrainJobState.STOPPING
         if is_stopping:
             self.stop(job_id, EndReason.STOPPED)
+        with self._lock:
+            self._unsettled.discard(job_id)
+
+    def settle(self) -> None:
+        """Does what is left of starts and stops that failed as the database did.
+
+        Raises:
+            StorageError: The database still fails.
+        """
+        with self._lock:
+            unsettled = sorted(self._unsettled)
+        for job_id in unsettled:
+            self.start(job_id)
 
     def find(self, study: StudyName) -> StudyRunner | None:
         """The runner of a study; None if the study has ended or does not exist."""
@@ -132,8 +153,12 @@ class RunningJobs:
 
     def stop(self, job_id: str, reason: EndReason) -> None:
         """Has all studies of a job end."""
+        with self._lock:
+            self._unsettled.add(job_id)
         for runner in self.of_job(job_id):
             runner.stop(reason)
+        with self._lock:
+            self._unsettled.discard(job_id)
 
     def _reach_goal(self, job_id: str) -> None:
         self.stop(job_id, EndReason.GOAL_REACHED)

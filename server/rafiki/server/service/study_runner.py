@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from rafiki.resources import EndReason, Trial, TrialState, TrialTimings
+from rafiki.resources import EndReason, StudyState, Trial, TrialState, TrialTimings
 from rafiki.server.domain.advisor import Finish, Merge, Proposal, Wait
 from rafiki.server.domain.attempts import LiveTrial, after_loss, after_outcome
 from rafiki.server.domain.budget_clock import BudgetClock
@@ -25,6 +25,7 @@ from rafiki.server.service.report_log import LoggedReport, Report
 from rafiki.server.service.study_log import StudyView
 from rafiki.server.service.study_steps import StudySteps
 from rafiki.server.service.surroundings import Assignment, Surroundings
+from rafiki.server.store.studies import find_study
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +225,7 @@ class StudyRunner:
             if self._is_stale:
                 logger.warning("reading study again study=%s", self.facts.name)
                 self._steps = StudySteps(self.facts, self._budget, self._around)
+                self._notice_end()
             self._is_stale = True
             try:
                 yield self._steps, self._around.clock()
@@ -231,6 +233,15 @@ class StudyRunner:
                 self._is_stale = False
                 raise
             self._is_stale = False
+
+    def _notice_end(self) -> None:
+        """The commit that ended the study may have been made although it seemed to fail."""
+        with self._around.database.read() as connection:
+            stored = find_study(connection, self.facts.name)
+        if stored is not None and stored.study.state is not StudyState.RUNNING:
+            self.is_ended = True
+            self._around.signals.study_ended(self.facts.name)
+            self._tell()
 
     def _rests(self, steps: StudySteps, now: datetime) -> bool:
         """Whether nothing may be assigned; does what that calls for."""

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -56,19 +56,7 @@ class SqliteBackend:
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
         self._path = path
         self._synchronous = synchronous
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Held, by the open file, until the process ends or `close`.
-            self._held = open(path.with_name(path.name + ".lock"), "ab")
-        except OSError as error:
-            raise _unwritable(path.parent, error.strerror or str(error)) from None
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._held.close()
-            raise UnusableDatabase(
-                f"another server is using {path.parent}; stop it or choose another data folder"
-            ) from None
+        self._held = hold(path.with_name(path.name + ".lock"))
         self._readers = self._engine(begin="BEGIN", is_query_only=True)
         self._writers = self._engine(begin="BEGIN IMMEDIATE", is_query_only=False)
         try:
@@ -154,6 +142,27 @@ def back_up(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target)) as copy,
     ):
         original.backup(copy)
+
+
+def hold(path: Path) -> BinaryIO:
+    """The open file at `path`, for this server alone until it is closed or the process ends.
+
+    Raises:
+        UnusableDatabase: Another server has it, or it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab")
+    except OSError as error:
+        raise _unwritable(path.parent, error.strerror or str(error)) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UnusableDatabase(
+            f"another server is using {path.parent}; stop it or choose another data folder"
+        ) from None
+    return file
 
 
 def _unwritable(place: Path, reason: str) -> UnusableDatabase:
