@@ -181,6 +181,7 @@ class StudyRunner:
             else:
                 after = after_loss(live, may_retry=self._may_retry(live), now=now)
                 steps.store_loss(after, now)
+            self._around.leases.drop(lease.token)  # a study read again grants its leases afresh
         logger.info("lease lost trial=%s worker=%s", lease.trial, lease.worker_id)
         self._tell()
 
