@@ -149,7 +149,7 @@ def running_postgres() -> Iterator[PostgresServer]:
             server.start()
             yield server
         finally:
-            server.stop()
+            server.stop(signal.SIGQUIT)  # nothing is worth a checkpoint
     finally:
         shutil.rmtree(folder)
         folder.with_name(f"{folder.name}.log").unlink(missing_ok=True)

@@ -114,18 +114,6 @@ def test_migrating_again_changes_nothing(database: Database, clock: Clock) -> No
         assert reader.scalar(COUNT) == 1
 
 
-def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
-    with database.write() as connection:
-        before = {"before": connection.scalar(text("SELECT version_num FROM alembic_version"))}
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(UnusableDatabase, match=r"9999.*newer than this release"):
-        database.migrate()
-    with database.read() as reader:
-        assert reader.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
-    with database.write() as connection:  # other tests may get this database
-        connection.execute(text("UPDATE alembic_version SET version_num = :before"), before)
-
-
 def test_a_second_server_is_refused_while_the_first_holds_the_database(database_url: str) -> None:
     with Database(database_url):
         with pytest.raises(UnusableDatabase, match=r"another server.* is using"):
