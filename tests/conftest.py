@@ -19,7 +19,9 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
 def dialect(request: pytest.FixtureRequest) -> str:
     """What a test runs on, one after the other."""
     return str(request.param)

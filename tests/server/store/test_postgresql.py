@@ -14,6 +14,8 @@ from rafiki.server.store.backend import Synchronous, TakenOver, UnusableDatabase
 from rafiki.server.store.database import Database
 from rafiki.server.store.tables import blobs
 
+pytestmark = pytest.mark.slow
+
 ROW = {"sha256": "0" * 64, "size_bytes": 1}
 SESSIONS = "FROM pg_stat_activity WHERE application_name = 'rafiki-server'"
 
@@ -174,7 +176,6 @@ def test_a_server_writes_no_more_while_another_holds_the_database(
                 first.verify()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
 def test_the_database_may_go_away_and_come_back(number: signal.Signals, clock: Clock) -> None:
     with running_postgres() as server:
