@@ -311,8 +311,7 @@ class Dispatcher:
 
     async def _take_back(self, leases: Iterable[Lease]) -> None:
         dropped = [lease for x in leases if (lease := self._leases.drop(x.token)) is not None]
-        results = await asyncio.gather(*map(self._lose, dropped), return_exceptions=True)
-        for error in results:
+        for error in await asyncio.gather(*map(self._lose, dropped), return_exceptions=True):
             if error is not None:
                 raise error
 
@@ -395,8 +394,6 @@ class Dispatcher:
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            text = "a step of a study failed; it will be tried again"
-            if isinstance(error, StorageError):
-                logger.error("%s error=%s", text, error)
-            else:
-                logger.error(text, exc_info=error)
+            told = None if isinstance(error, StorageError) else error
+            text = "a step of a study failed; it will be tried again error=%s"
+            logger.error(text, error, exc_info=told)
