@@ -70,12 +70,14 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60) 
 class System:
     """One server and some workers on a data folder of their own.
 
-    `programs` is a folder for compiled programs of servers, which tests share.
+    `programs` is a folder for compiled programs of servers, which tests share; `database` the
+    URL of the server's database, if that is not in the data folder.
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, database: str = "") -> None:
         self.folder = folder
         self.programs = programs
+        self.database = database
         self.address = "127.0.0.1:0"
         self.server: subprocess.Popen[str] | None = None
         self.workers: list[subprocess.Popen[str]] = []
@@ -86,6 +88,7 @@ class System:
         command = [
             *(sys.executable, "-m", "rafiki.server", "--data-dir", str(self.folder / "data")),
             *("--listen", self.address, "--heartbeat-s", "0.5", "--lease-s", "3"),
+            *("--database", self.database),
         ]
         with (self.folder / "server.log").open("a") as log:
             self.server = subprocess.Popen(

@@ -2,9 +2,11 @@
 
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.conftest import NewDatabase
 from tests.e2e.processes import System, children_of, is_alive, wait_until
 
 from rafiki.client import Client
@@ -79,13 +81,14 @@ def test_a_killed_child_costs_one_attempt(system: System, images: Path) -> None:
 
 @pytest.mark.parametrize("phase", [TrialPhase.SEARCH_TRAIN, TrialPhase.SEARCH_EVAL])
 def test_a_run_with_a_killed_server_equals_an_unbroken_one(
-    tmp_path: Path, images: Path, programs: Path, phase: TrialPhase
+    tmp_path: Path, images: Path, programs: Path, phase: TrialPhase, new_database: NewDatabase
 ) -> None:
     runs = []
     for name in ("unbroken", "killed"):
         folder = tmp_path / name
         folder.mkdir()
-        system = System(folder, programs)
+        databases = ExitStack()
+        system = System(folder, programs, databases.enter_context(new_database(folder)))
         try:
             system.start_server()
             system.start_worker()
@@ -107,6 +110,7 @@ def test_a_run_with_a_killed_server_equals_an_unbroken_one(
                 trials = system.trials(client, job.name)
         finally:
             system.stop()
+            databases.close()
         assert job.state is TrainJobState.SUCCEEDED
         runs.append(trials)
 

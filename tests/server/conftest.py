@@ -12,6 +12,7 @@ from typing import TypeAlias
 import grpc
 import pytest
 from sqlalchemy import insert
+from tests.conftest import NewDatabase
 
 from rafiki.resources import Direction, StudyState, TrainJobState, TrialPhase, TrialState
 from rafiki.server.domain.names import StudyName, TrialName
@@ -47,8 +48,15 @@ def clock() -> SettableClock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with Database.in_folder(tmp_path) as database:
+def database_url(tmp_path: Path, new_database: NewDatabase) -> Iterator[str]:
+    """The URL of a database for one test."""
+    with new_database(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url) as database:
         database.migrate()
         yield database
 

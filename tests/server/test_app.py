@@ -2,6 +2,7 @@
 
 import json
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from tests.conftest import NewDatabase
+from tests.postgres import PostgresServer
 
 from rafiki.model.knobs import ArchKnob, FloatKnob, IntegerKnob, KnobConfig
 from rafiki.resources import AdvisorKind, AdvisorSettings, Budget, StudySpec, TrainJob
+from rafiki.server.store.database import Database
 from rafiki.v1 import advisor_pb2, advisor_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 from rafiki.wire.jobs import train_job_to_proto
 
@@ -168,13 +172,61 @@ def test_every_log_line_is_json_with_ids_and_none_has_a_lease_token(
     assert (status, again.trial.name) == (0, lost.trial.name)
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"time", "level", "logger", "event", "message"} <= set(line) for line in lines)
-    told = [(x["event"], x.get("trial"), x.get("worker")) for x in lines if "trial" in x]
+    told = [(x["event"], x["trial"], x["attempt"], x["worker"]) for x in lines if "trial" in x]
     assert told == [
-        ("trial reported", kept.trial.name, None),
-        ("lease lost", lost.trial.name, "worker-1"),
+        ("trial assigned", kept.trial.name, 1, "worker-1"),
+        ("trial reported", kept.trial.name, 1, "worker-1"),
+        ("trial assigned", lost.trial.name, 1, "worker-1"),
+        ("lease lost", lost.trial.name, 1, "worker-1"),
+        ("trial assigned", lost.trial.name, 2, "worker-1"),
+        ("trial handed back", lost.trial.name, 2, "worker-1"),
     ]
     assert {line["study"] for line in lines if "trial" in line} == {study}
     assert not any(x.lease.token in text for x in (kept, lost, again))
+
+
+@pytest.mark.slow
+def test_two_servers_on_one_database_refuse_each_other(
+    tmp_path: Path, started: list[Process], postgres: PostgresServer
+) -> None:
+    with postgres.database() as name:
+        flag = f"--database={postgres.url(name)}"
+        started.append(Process(tmp_path / "first", flag))
+        status, errors = Process(tmp_path / "second", flag).end(signal.SIGTERM)
+        assert status == 1
+        assert re.fullmatch(
+            r"rafiki-server: another server, process \d+ on .+ since .+, is using "
+            r"postgresql://rafiki@/test_\d+; stop it or choose another database\n",
+            errors,
+        )
+        # Nor may two databases share the blobs of one folder.
+        status, errors = Process(tmp_path / "first").end(signal.SIGTERM)
+        assert (status, errors) == (
+            1,
+            f"rafiki-server: another server is using {tmp_path / 'first'}; "
+            "stop it or choose another data folder\n",
+        )
+        assert started[0].end(signal.SIGTERM) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_server_ends_once_another_has_taken_its_database(
+    tmp_path: Path, started: list[Process], postgres: PostgresServer
+) -> None:
+    with postgres.database() as name:
+        url = postgres.url(name)
+        server = Process(tmp_path, f"--database={url}")
+        started.append(server)
+        postgres.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            f"WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+        )
+        with Database(url):
+            assert server.process.wait(TIMEOUT_S) == 1
+        _, errors = server.end(signal.SIGTERM)
+        assert errors.splitlines()[-1] == (
+            "rafiki-server: another server has taken the database over; this one has stopped"
+        )
 
 
 def test_jax_is_left_alone_until_a_study_needs_it() -> None:
@@ -185,15 +237,19 @@ def test_jax_is_left_alone_until_a_study_needs_it() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("is_batched", [False, True], ids=["single", "batches"])
 def test_a_killed_server_proposes_what_an_unbroken_one_does(
-    tmp_path: Path, started: list[Process], is_batched: bool
+    tmp_path: Path, started: list[Process], is_batched: bool, new_database: NewDatabase
 ) -> None:
     whole = _run(tmp_path / "whole", started, is_batched, kills=())
-    broken = _run(
-        tmp_path / "broken",
-        started,
-        is_batched,
-        kills=("created", "assigned:3", "reported:5", "answered:8", "unread:10"),
-    )
+    folder = tmp_path / "broken"
+    with new_database(folder) as url:
+        broken = _run(
+            folder,
+            started,
+            is_batched,
+            f"--database={url}",
+            kills=("created", "assigned:3", "reported:5", "answered:8", "unread:10"),
+        )
+        started[-1].end(signal.SIGKILL)
     assert broken == whole
     assert len(whole) == TRIALS
 
@@ -221,15 +277,19 @@ def _reflected(server: Process) -> set[str]:
 
 
 def _run(
-    folder: Path, started: list[Process], is_batched: bool, kills: tuple[str, ...]
+    folder: Path,
+    started: list[Process],
+    is_batched: bool,
+    *flags: str,
+    kills: tuple[str, ...],
 ) -> list[dict[str, Any]]:
     """Runs a study to its end, the server killed at these points; returns the proposals."""
-    server = Process(folder)
+    server = Process(folder, *flags)
     started.append(server)
 
     def restarted() -> Process:
         started[-1].end(signal.SIGKILL)
-        started.append(Process(folder))
+        started.append(Process(folder, *flags))
         return started[-1]
 
     request = jobs_pb2.CreateTrainJobRequest(train_job=train_job_to_proto(_job(is_batched)))

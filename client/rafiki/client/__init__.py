@@ -24,6 +24,8 @@ from rafiki.client.errors import (
     ServerDraining,
     ServerUnreachable,
     SessionSuperseded,
+    StorageFull,
+    StorageUnavailable,
     TaskMismatch,
     UnsupportedAdvisor,
 )
@@ -53,6 +55,8 @@ __all__ = [
     "ServerDraining",
     "ServerUnreachable",
     "SessionSuperseded",
+    "StorageFull",
+    "StorageUnavailable",
     "TaskMismatch",
     "UnsupportedAdvisor",
 ]

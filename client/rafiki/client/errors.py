@@ -13,6 +13,8 @@
     ├── LeaseLost              LEASE_LOST
     ├── ProtocolViolation      PROTOCOL_VIOLATION
     ├── SessionSuperseded      SESSION_SUPERSEDED
+    ├── StorageUnavailable     STORAGE_UNAVAILABLE
+    ├── StorageFull            STORAGE_FULL
     ├── InvalidRequest         what was sent is wrong
     │   ├── InvalidField       INVALID_FIELD
     │   ├── InvalidKnobs       INVALID_KNOB_CONFIG
@@ -129,6 +131,14 @@ class SessionSuperseded(RafikiError):
     """Another session of the same worker was opened."""
 
 
+class StorageUnavailable(RafikiError):
+    """The server cannot read or write its database now."""
+
+
+class StorageFull(RafikiError):
+    """The server's disk has no room for what was to be stored."""
+
+
 class InvalidRequest(RafikiError):
     """What was sent is wrong; sending it again will not help."""
 
@@ -185,6 +195,8 @@ BY_REASON: Mapping[str, type[RafikiError]] = {
     "LEASE_LOST": LeaseLost,
     "PROTOCOL_VIOLATION": ProtocolViolation,
     "SESSION_SUPERSEDED": SessionSuperseded,
+    "STORAGE_UNAVAILABLE": StorageUnavailable,
+    "STORAGE_FULL": StorageFull,
     "BLOBS_MISSING": BlobsMissing,
     "DIGEST_MISMATCH": DigestMismatch,
     "BLOB_CORRUPT": BlobCorrupt,

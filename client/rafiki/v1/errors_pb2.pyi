@@ -93,6 +93,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A stored blob no longer matches its digest; it is dropped, and missing from
     now on. Code: DATA_LOSS. Metadata: `sha256`.
     """
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 30
+    """The database cannot be read or written now: it is away, locked or damaged, or
+    its disk fails. Code: UNAVAILABLE. What the call wrote may or may not be stored;
+    calls that are safe to repeat should be repeated, after a while.
+    """
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 31
+    """There is no room on the server's disk for what the call would store. Code:
+    RESOURCE_EXHAUSTED. Nothing was stored; repeat the call once there is room.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons carried in `google.rpc.ErrorInfo.reason`, with
@@ -171,5 +180,14 @@ INVALID_ARGUMENT. Metadata: `expected`, `actual`.
 ERROR_REASON_BLOB_CORRUPT: ErrorReason.ValueType  # 18
 """A stored blob no longer matches its digest; it is dropped, and missing from
 now on. Code: DATA_LOSS. Metadata: `sha256`.
+"""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 30
+"""The database cannot be read or written now: it is away, locked or damaged, or
+its disk fails. Code: UNAVAILABLE. What the call wrote may or may not be stored;
+calls that are safe to repeat should be repeated, after a while.
+"""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 31
+"""There is no room on the server's disk for what the call would store. Code:
+RESOURCE_EXHAUSTED. Nothing was stored; repeat the call once there is room.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -65,7 +65,7 @@ def _serve(config: ServerConfig, operands: list[str]) -> int:
     import uvloop
 
     from rafiki.server.app import CannotListen, serve
-    from rafiki.server.store.database import UnusableDatabase
+    from rafiki.server.store.backend import UnusableDatabase
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,9 +1,10 @@
 """The composition root: one process that serves the API from a data folder."""
 
 import asyncio
+import itertools
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from rafiki.server.advisors import check_budget, create_advisor, resolve_settings
 from rafiki.server.config import ServerConfig
 from rafiki.server.domain.clock import Clock, system_clock
+from rafiki.server.domain.errors import StorageError
 from rafiki.server.domain.leases import LeaseTable
 from rafiki.server.metrics import Metering, State
 from rafiki.server.rpc.advisor import AdvisorServicer
@@ -40,8 +42,10 @@ from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.service.watch import Bells, WatchService
+from rafiki.server.store.backend import UnusableDatabase
 from rafiki.server.store.blobs import BlobStore
 from rafiki.server.store.database import Database
+from rafiki.server.store.sqlite import hold
 from rafiki.server.store.totals import study_totals, trial_totals
 from rafiki.v1 import (
     advisor_pb2,
@@ -63,6 +67,8 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 # Bounds what one client may leave open; many workers may share a connection.
 _MAX_SESSIONS_PER_PEER = 2000
 _PRUNE_S = 300.0
+# A server that has lost its database to another is to find out although it has nothing to store.
+_VERIFY_S = 5.0
 
 
 class CannotListen(Exception):
@@ -73,7 +79,7 @@ class Server:
     """A server on one event loop. `port` and `metrics_port` are set by `start`.
 
     Raises:
-        UnusableDatabase: The data folder cannot be used.
+        UnusableDatabase: The database cannot be used.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock = system_clock) -> None:
@@ -83,12 +89,13 @@ class Server:
         metering = self._metering = (
             Metering(config.metrics_listen) if config.metrics_listen else None
         )
-        self._database = (
-            metering.open_database(config.data_dir)
-            if metering
-            else Database.in_folder(config.data_dir)
-        )
-        self._database.migrate()
+        # The database holds another lock, if it is not in the data folder.
+        self._held = hold(config.data_dir / "server.lock")
+        try:
+            self._database = _open_database(config, metering)
+        except BaseException:
+            self._held.close()
+            raise
         blobs = BlobStore(config.data_dir / "blobs")
         leases = self._leases = LeaseTable()
         bells = Bells()
@@ -215,6 +222,11 @@ class Server:
         if self.metrics_port and self._metering is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metering.close)
         self._database.close()
+        self._held.close()
+
+    def on_taken_over(self, call: Callable[[], None]) -> None:
+        """Has `call` called, in any thread, once another server has taken the database over."""
+        self._database.on_taken_over(call)
 
     def _serve_metrics(self) -> None:
         if self._metering is None:
@@ -249,16 +261,52 @@ class Server:
         }
 
     async def _keep_house(self) -> None:
-        while True:
-            await self._watch_streams.run(self._watch.prune)
-            await asyncio.sleep(_PRUNE_S)
+        for turn in itertools.count():
+            try:
+                if turn % round(_PRUNE_S / _VERIFY_S) == 0:
+                    await self._watch_streams.run(self._watch.prune)
+                else:
+                    await self._watch_streams.run(self._database.verify)
+            except StorageError as error:
+                logger.error("the database fails error=%s", error)
+            await asyncio.sleep(_VERIFY_S)
+
+
+def _open_database(config: ServerConfig, metering: Metering | None) -> Database:
+    """The database, with the schema of this release."""
+    url = config.database_url
+    if metering is None:
+        database = Database(url, config.synchronous)
+    else:
+        database = metering.open_database(url, config.synchronous)
+    try:
+        database.migrate()
+    except StorageError as error:
+        database.close()
+        raise UnusableDatabase(str(error)) from None
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 async def serve(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT; prints one line once it is ready."""
+    """Serves until SIGTERM or SIGINT; prints one line once it is ready.
+
+    Raises:
+        UnusableDatabase: The database cannot be used; or another server has taken it over.
+        CannotListen: The address cannot be served on.
+    """
     server = Server(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    losses: list[str] = []
+
+    def lose_database() -> None:
+        losses.append("another server has taken the database over; this one has stopped")
+        loop.call_soon_threadsafe(stop.set)
+
+    server.on_taken_over(lose_database)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await server.start()
@@ -268,6 +316,8 @@ async def serve(config: ServerConfig) -> None:
     print(f"rafiki server listening on {address}", flush=True)
     await stop.wait()
     await server.stop()
+    if losses:
+        raise UnusableDatabase(losses[0])
 
 
 _SERVICES = tuple(

@@ -4,9 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from rafiki.program import LogFormat, LogLevel, Settings
+from rafiki.server.store.backend import Synchronous
 
 
 def _address(value: object) -> object:
@@ -28,6 +29,13 @@ class ServerConfig(Settings):
     )
     listen: Annotated[str, BeforeValidator(_address)] = Field(
         default="127.0.0.1:8780", description="address to serve on; port 0 takes a free one"
+    )
+    database: SecretStr = Field(
+        default=SecretStr(""),
+        description="URL of a PostgreSQL or SQLite database; a file in the data folder if empty",
+    )
+    synchronous: Synchronous = Field(
+        default=Synchronous.NORMAL, description="what a commit waits for: full, normal or off"
     )
     heartbeat_s: float = Field(
         default=5.0, gt=0, description="seconds between heartbeats of workers"
@@ -67,6 +75,12 @@ class ServerConfig(Settings):
                 f"must be at least three heartbeat intervals of {heartbeat_s:g} s each"
             )
         return value
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the database, its password included: not to be shown."""
+        url = self.database.get_secret_value()
+        return url or f"sqlite:///{self.data_dir / 'rafiki.db'}"
 
     @property
     def heartbeat(self) -> timedelta:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import NewDatabase
 from tests.server.live import (
     BuildJob,
     Connect,
@@ -26,15 +27,18 @@ def clock() -> OffsetClock:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path, clock: OffsetClock) -> StartServer:
+def start_server(tmp_path: Path, clock: OffsetClock, database_url: str) -> StartServer:
     """Starts a server on the test's data folder; keywords are those of `ServerConfig`."""
-    return partial(started, tmp_path, clock)
+    return partial(started, tmp_path, clock, database=database_url)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, clock: OffsetClock) -> Iterator[RunningServer]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, clock: OffsetClock, new_database: NewDatabase
+) -> Iterator[RunningServer]:
     """A server that the tests of a module share."""
-    with started(tmp_path_factory.mktemp("server"), clock) as server:
+    folder = tmp_path_factory.mktemp("server")
+    with new_database(folder) as url, started(folder, clock, database=url) as server:
         yield server
 
 

@@ -27,6 +27,12 @@ TIMEOUT_S = 20
 CONTENT = bytes(range(256)) * 10_000
 
 
+@pytest.fixture(scope="module")
+def dialect() -> str:
+    """What these tests ask of the database, other modules ask it on every kind."""
+    return "sqlite"
+
+
 @pytest.fixture
 def stub(
     database: Database, blobs: BlobStore, clock: Clock, served: Served

@@ -129,6 +129,8 @@ EXAMPLES: list[tuple[Exception, str, grpc.StatusCode, dict[str, str]]] = [
         {"expected": "a", "actual": "b"},
     ),
     (errors.BlobCorrupt("a"), "BLOB_CORRUPT", grpc.StatusCode.DATA_LOSS, {"sha256": "a"}),
+    (errors.StorageUnavailable("x"), "STORAGE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE, {}),
+    (errors.StorageFull(), "STORAGE_FULL", grpc.StatusCode.RESOURCE_EXHAUSTED, {}),
 ]
 
 
@@ -169,8 +171,8 @@ def test_every_domain_error_has_a_status() -> None:
     classes = {
         value
         for value in vars(errors).values()
-        if inspect.isclass(value) and issubclass(value, errors.DomainError)
-    } - {errors.DomainError}
+        if inspect.isclass(value) and issubclass(value, errors.DomainError | errors.StorageError)
+    } - {errors.DomainError, errors.StorageError}
     assert {type(example[0]) for example in EXAMPLES} == classes
 
 

@@ -76,6 +76,12 @@ MERGED = BASE | {
 UNTOUCHED = ("empty", "neither")
 
 
+@pytest.fixture(scope="module")
+def dialect() -> str:
+    """What these tests ask of the database, other modules ask it on every kind."""
+    return "sqlite"
+
+
 def create_study(client: Client, folder: Path, trials: int = 8) -> str:
     """A small ENAS study of a template whose source nobody reads."""
     policies = {policy.lower(): PolicyKnob(policy) for policy in Policy}

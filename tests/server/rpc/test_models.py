@@ -33,6 +33,12 @@ TIMEOUT_S = 20
 SHARED = KnobValue(3)
 
 
+@pytest.fixture(scope="module")
+def dialect() -> str:
+    """What these tests ask of the database, other modules ask it on every kind."""
+    return "sqlite"
+
+
 def packed(contents: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:

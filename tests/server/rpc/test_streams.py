@@ -26,6 +26,12 @@ Served = Callable[[Register], AbstractContextManager[grpc.Channel]]
 TIMEOUT_S = 20
 
 
+@pytest.fixture(scope="module")
+def dialect() -> str:
+    """What these tests ask of the database, other modules ask it on every kind."""
+    return "sqlite"
+
+
 @pytest.fixture
 def stub(
     database: Database, blobs: BlobStore, clock: Clock, served: Served

@@ -96,6 +96,7 @@ def test_trials_without_a_score_come_last_and_are_never_best(
     worker.report(worker.assignment(), error=failure)
     worker.complete(worker.assignment(), 0.5)
     worker.report(worker.assignment(), error=failure)
+    worker.assignment()
     by_score = jobs_pb2.ListTrialsRequest(
         parent=study,
         phases=[trials_pb2.TRIAL_PHASE_TUNE],

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.conftest import NewDatabase
 from tests.server.service.site import Site
 
 from rafiki.server.store.database import Database
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with Database.in_folder(tmp_path_factory.mktemp("site")) as database:
+def database(
+    tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase
+) -> Iterator[Database]:
+    with new_database(tmp_path_factory.mktemp("site")) as url, Database(url) as database:
         database.migrate()
         yield database
 

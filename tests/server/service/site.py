@@ -1,11 +1,13 @@
 """A server without its network, and a hand on its studies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 import numpy as np
+from sqlalchemy import text
 
 from rafiki.model.knobs import CategoricalKnob, FloatKnob, KnobConfig
 from rafiki.resources import (
@@ -166,3 +168,20 @@ def plain(state: AdvisorState) -> object:
     """A state that can be compared."""
     arrays = {name: np.asarray(array).tolist() for name, array in state.arrays.items()}
     return dict(state.values), arrays
+
+
+@contextmanager
+def no_room_in(database: Database, table: str) -> Iterator[None]:
+    """Inside the block, a row inserted into the table is an IntegrityError."""
+    with database.write() as connection:
+        if connection.dialect.name == "sqlite":
+            raising = "BEGIN SELECT RAISE(ABORT, 'full'); END"
+            set_up = f"CREATE TRIGGER full_up BEFORE INSERT ON {table} {raising}"
+            undo = "DROP TRIGGER full_up"
+        else:
+            set_up = f"ALTER TABLE {table} ADD CONSTRAINT full_up CHECK (false) NOT VALID"
+            undo = f"ALTER TABLE {table} DROP CONSTRAINT full_up"
+        connection.execute(text(set_up))
+    yield
+    with database.write() as connection:
+        connection.execute(text(undo))

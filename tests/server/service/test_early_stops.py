@@ -20,6 +20,7 @@ from tests.server.service.site import (
     assign,
     check,
     complete,
+    no_room_in,
 )
 
 from rafiki.resources import (
@@ -247,13 +248,8 @@ def test_an_event_that_cannot_be_stored_leaves_no_trace_of_the_report(
     site: Site, runner: StudyRunner
 ) -> None:
     held = assign(runner)
-    trigger = "CREATE TRIGGER full BEFORE INSERT ON study_events BEGIN SELECT {}; END"
-    with site.database.write() as connection:
-        connection.execute(text(trigger.format("RAISE(ABORT, 'full')")))
-    with pytest.raises(IntegrityError):
+    with no_room_in(site.database, "study_events"), pytest.raises(IntegrityError):
         report(site, held, metrics(1, 0.1))
-    with site.database.write() as connection:
-        connection.execute(text("DROP TRIGGER full"))
     assert report(site, held, metrics(1, 0.1)) == 1
     assert heard(runner) == [[1, 1, 0.1]]
     assert stop_reason(site, held) is StopReason.EARLY_STOPPED

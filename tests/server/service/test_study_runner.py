@@ -20,6 +20,7 @@ from tests.server.service.site import (
     assign,
     check,
     complete,
+    no_room_in,
 )
 
 from rafiki.model.knobs import ArchKnob
@@ -126,16 +127,12 @@ def test_a_commit_that_fails_leaves_no_trace(site: Site) -> None:
     runner, unbroken = site.create(), site.create()
     expected = [assign(unbroken).trial.knobs for _ in range(3)]
     first = assign(runner)
-    trigger = "CREATE TRIGGER broken BEFORE INSERT ON {} BEGIN SELECT RAISE(ABORT, 'full'); END"
     for table in ("study_events", "changes"):
-        with site.database.write() as connection:
-            connection.execute(text(trigger.format(table)))
-        with pytest.raises(IntegrityError):
-            complete(runner, first)
-        with pytest.raises(IntegrityError):
-            runner.assign(WORKERS[1], 3)
-        with site.database.write() as connection:
-            connection.execute(text("DROP TRIGGER broken"))
+        with no_room_in(site.database, table):
+            with pytest.raises(IntegrityError):
+                complete(runner, first)
+            with pytest.raises(IntegrityError):
+                runner.assign(WORKERS[1], 3)
     second = assign(runner)
     check(site, runner)
     assert complete(runner, first).state is TrialState.COMPLETED

@@ -69,7 +69,7 @@ def test_a_position_is_kept_until_what_follows_it_is_pruned(
             False,
         ]
         prune_changes(connection, keep=0)
-        assert [is_kept(connection, position) for position in (4, 5)] == [False, True]
+        assert [is_kept(connection, position) for position in (3, 4, 5)] == [False, True, True]
         add_job_change(connection, study.job, clock())
         assert last_change(connection) == 6
 

@@ -1,13 +1,13 @@
 """The database: transactions, its lock, migrations."""
 
 import threading
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, func, insert, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.schema import SchemaItem
 
 from rafiki.server.domain.clock import Clock
 from rafiki.server.store.database import Database, UnusableDatabase
@@ -43,7 +43,7 @@ def test_a_reader_keeps_its_snapshot(database: Database, clock: Clock) -> None:
 
 
 def test_a_reader_cannot_write(database: Database, clock: Clock) -> None:
-    with pytest.raises(OperationalError, match="readonly"), database.read() as reader:
+    with pytest.raises(DBAPIError, match=r"read-?only"), database.read() as reader:
         reader.execute(insert(blobs), ROW | {"create_time": clock()})
 
 
@@ -90,38 +90,20 @@ def test_times_come_back_in_utc_to_the_microsecond(database: Database, clock: Cl
         connection.execute(insert(blobs), ROW | {"create_time": time})
     with database.read() as reader:
         assert reader.scalar(select(blobs.c.create_time)) == time
-        assert reader.scalar(text("SELECT typeof(create_time) FROM blobs")) == "integer"
-
-
-def test_the_log_is_written_ahead_and_survives_a_kill(database: Database) -> None:
-    with database.write() as connection:
-        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
-        assert connection.scalar(text("PRAGMA synchronous")) == 1
-        assert connection.scalar(text("PRAGMA foreign_keys")) == 1
-        assert connection.scalar(text("PRAGMA busy_timeout")) == 30_000
+        assert isinstance(reader.scalar(text("SELECT create_time FROM blobs")), int)
 
 
 def test_migrations_give_what_the_tables_declare(database: Database) -> None:
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        options = {"compare_type": True, "include_object": _is_of_schema}
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
 
 
-def test_migrations_give_the_same_sql_as_the_tables(database: Database) -> None:
-    # What compare_metadata does not see: foreign keys' options, WITHOUT ROWID, AUTOINCREMENT.
-    listing = text("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic%'")
-    declared = create_engine("sqlite://")
-    metadata.create_all(declared)
-    with database.read() as migrated, declared.connect() as connection:
-        by_migrations = {name: _words(sql) for name, sql in migrated.execute(listing)}
-        by_tables = {name: _words(sql) for name, sql in connection.execute(listing)}
-    declared.dispose()
-    assert by_migrations == by_tables
-
-
-def _words(sql: str | None) -> list[str]:
-    # The order of constraints in a table is free.
-    return sorted((sql or "").replace(",", " ").split())
+def _is_of_schema(
+    item: SchemaItem, name: str | None, kind: str, is_reflected: bool, compared: SchemaItem | None
+) -> bool:
+    return name != "rafiki_holder"
 
 
 def test_migrating_again_changes_nothing(database: Database, clock: Clock) -> None:
@@ -132,32 +114,9 @@ def test_migrating_again_changes_nothing(database: Database, clock: Clock) -> No
         assert reader.scalar(COUNT) == 1
 
 
-def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
-    with database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(UnusableDatabase, match=r"9999.*newer than this release"):
+def test_a_second_server_is_refused_while_the_first_holds_the_database(database_url: str) -> None:
+    with Database(database_url):
+        with pytest.raises(UnusableDatabase, match=r"another server.* is using"):
+            Database(database_url)
+    with Database(database_url) as database:
         database.migrate()
-    with database.read() as reader:
-        assert reader.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
-
-
-def test_a_second_server_is_refused_while_the_first_holds_the_folder(tmp_path: Path) -> None:
-    with Database.in_folder(tmp_path):
-        with pytest.raises(UnusableDatabase, match="another server is using"):
-            Database.in_folder(tmp_path)
-    with Database.in_folder(tmp_path) as database:
-        database.migrate()
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("postgresql://localhost/rafiki", "postgresql is not supported by this release"),
-        ("sqlite://", "must be a file"),
-        ("rafiki.db", "no database URL"),
-        ("sqlite:////proc/nowhere/rafiki.db", "cannot be written"),
-    ],
-)
-def test_an_unusable_url_is_refused_with_the_reason(url: str, reason: str) -> None:
-    with pytest.raises(UnusableDatabase, match=reason):
-        Database(url)

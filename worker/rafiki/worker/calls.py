@@ -27,6 +27,9 @@ CLOSING_GRACE_S = 1.0
 # The server is away, or slow: repeated for as long as it takes.
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
+# A result is worth waiting for its operator to make room.
+_NO_ROOM = "STORAGE_FULL"
+
 # Perhaps a passing trouble: repeated a few times.
 _PASSING = (
     grpc.StatusCode.ABORTED,
@@ -98,11 +101,10 @@ class Caller:
                 return attempt()
             except grpc.RpcError as error:
                 refusal = refused(error)
+                is_away = refusal.code in _AWAY or refusal.reason == _NO_ROOM
                 if refusal.code in _PASSING:
                     passing_left -= 1
-                if refusal.code not in _AWAY and (
-                    refusal.code not in _PASSING or passing_left == 0
-                ):
+                if not is_away and (refusal.code not in _PASSING or passing_left <= 0):
                     raise refusal from error
                 logger.debug("call will be repeated after %s", refusal)
                 if not backoff.wait(self._closing):

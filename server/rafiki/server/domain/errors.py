@@ -9,6 +9,10 @@
     ├── ResumeTokenExpired      ├── InvalidKnobs
     └── ServerDraining
 
+    StorageError
+    ├── StorageUnavailable
+    └── StorageFull
+
 `str(error)` is one line for people: what is wrong, where, and what to do about it. The
 attributes are for programs. `rpc/errors.py` turns both into statuses.
 """
@@ -213,3 +217,30 @@ class BlobCorrupt(DomainError):
         super().__init__(
             f"the stored blob {sha256} was damaged and has been dropped; upload it again"
         )
+
+
+class StorageError(Exception):
+    """The database or its disk fails.
+
+    Not a DomainError: it may not be known whether what was written is stored. Whoever has a
+    copy in memory must read it again.
+    """
+
+
+class StorageUnavailable(StorageError):
+    """The database cannot be read or written now.
+
+    Args:
+        cause: What is wrong, for people.
+    """
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(f"{cause}; try again later")
+
+
+class StorageFull(StorageError):
+    """There is no room for what was to be stored."""
+
+    def __init__(self) -> None:
+        super().__init__("the server's disk is full; ask its operator to make room, and try again")

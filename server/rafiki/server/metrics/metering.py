@@ -1,7 +1,6 @@
 """The counting parts of one server, and the page that Prometheus reads."""
 
 from functools import partial
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
@@ -10,6 +9,7 @@ from rafiki.server.metrics.counters import Counters
 from rafiki.server.metrics.database import CountingDatabase
 from rafiki.server.metrics.runner import CountingRunner
 from rafiki.server.metrics.state import State, StateCollector
+from rafiki.server.store.backend import Synchronous
 
 
 class Metering:
@@ -26,9 +26,9 @@ class Metering:
         self.interceptor = CountingInterceptor(self._counters)
         self.make_runner = partial(CountingRunner, self._counters)
 
-    def open_database(self, folder: Path) -> CountingDatabase:
-        """The database of a data folder, counted."""
-        database = CountingDatabase.in_folder(folder)
+    def open_database(self, url: str, synchronous: Synchronous) -> CountingDatabase:
+        """The database at a URL, counted. Raises as Database."""
+        database = CountingDatabase(url, synchronous)
         database.counters = self._counters
         return database
 

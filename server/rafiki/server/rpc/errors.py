@@ -119,9 +119,12 @@ def to_status(error: BaseException) -> Status | None:
             return Status(code=code.DEADLINE_EXCEEDED, message=str(error))
         case TooManyStreams():
             return Status(code=code.RESOURCE_EXHAUSTED, message=str(error))
-        case OSError(errno=errno.ENOSPC):
-            message = "the server's disk is full; ask its operator to make room"
-            return Status(code=code.RESOURCE_EXHAUSTED, message=message)
+        case errors.StorageUnavailable():
+            return _status(code.UNAVAILABLE, error, "STORAGE_UNAVAILABLE", {})
+        case errors.StorageFull():
+            return _status(code.RESOURCE_EXHAUSTED, error, "STORAGE_FULL", {})
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return _status(code.RESOURCE_EXHAUSTED, errors.StorageFull(), "STORAGE_FULL", {})
         case _:
             return None
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from rafiki.resources import DrainReason, Trial, TrialTimings
 from rafiki.server.domain.clock import Clock
-from rafiki.server.domain.errors import ServerDraining
+from rafiki.server.domain.errors import ServerDraining, StorageError
 from rafiki.server.domain.leases import Lease, LeaseTable
 from rafiki.server.domain.names import JobName, StudyName, TrialName
 from rafiki.server.domain.outcomes import Outcome
@@ -245,8 +245,10 @@ class Dispatcher:
 
     async def _take_back(self, leases: Iterable[Lease], *, is_handed_back: bool = False) -> None:
         dropped = [lease for x in leases if (lease := self._leases.drop(x.token)) is not None]
-        for lease in dropped:
-            await self._lose(lease, is_handed_back=is_handed_back)
+        lose = partial(self._lose, is_handed_back=is_handed_back)
+        for error in await asyncio.gather(*map(lose, dropped), return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _tick(self) -> None:
         ticks, looked_s = 0, time.clock_gettime(_CLOCK)
@@ -267,10 +269,19 @@ class Dispatcher:
             for runner in self._running_jobs.all():
                 if runner.is_time_over or ticks % _SWEEP_TICKS == 0:
                     self._pumps.move(runner.facts.name)
+            if ticks % _SWEEP_TICKS == 0:
+                self._tasks.spawn(self._settle())
+
+    async def _settle(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._running_jobs.settle)
 
     async def _lose(self, lease: Lease, *, is_handed_back: bool = False) -> None:
         lose = partial(self._running_jobs.lose, lease, is_handed_back=is_handed_back)
-        await self._lanes.run(lease.trial.parent, lose)
+        try:
+            await self._lanes.run(lease.trial.parent, lose)
+        except StorageError:
+            self._leases.grant(lease)  # it is lost once it expires, again
+            raise
 
     # The rest.
 

@@ -152,7 +152,7 @@ class JobService:
 
     def stop(self, name: JobName) -> None:
         """Has a job stop; nothing happens if it has ended. Raises ResourceNotFound."""
-        with self._database.write() as connection:
+        with self._jobs.changing(name.job), self._database.write() as connection:
             if find_job(connection, name.job) is None:
                 raise ResourceNotFound(str(name))
             if ask_to_stop(connection, name.job):
@@ -176,7 +176,7 @@ class JobService:
             raise InvalidState(str(name), job.state)
         budget = self._jobs.budget(name.job)
         with budget.turn:
-            with self._database.write() as connection:
+            with self._jobs.changing(name.job), self._database.write() as connection:
                 now = self._clock()
                 is_turned = turn(connection, name.job, now)
                 current = job_state(connection, name.job)
@@ -195,13 +195,14 @@ class JobService:
 
     def _store(self, job: TrainJob, drafts: list[_Draft], request: RequestKey) -> str:
         owner = job.owner
-        with self._database.write() as connection:
-            earlier = find_answer(connection, owner=owner, method=_CREATE, request=request)
-            if earlier is not None:
-                return JobName.parse(earlier).job
+        with self._database.read() as connection:
             job_id = new_id()
             while find_job(connection, job_id) is not None:
                 job_id = new_id()
+        with self._jobs.changing(job_id), self._database.write() as connection:
+            earlier = find_answer(connection, owner=owner, method=_CREATE, request=request)
+            if earlier is not None:
+                return JobName.parse(earlier).job
             now = self._clock()
             name = str(JobName(job_id))
             version = next_app_version(connection, owner, job.app)

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -19,6 +20,7 @@ from rafiki.resources import (
     TrialTimings,
 )
 from rafiki.server.domain.budget_clock import BudgetClock
+from rafiki.server.domain.errors import StorageError
 from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import DatasetName, ModelName, StudyName, TrialName
 from rafiki.server.domain.outcomes import Outcome
@@ -28,7 +30,7 @@ from rafiki.server.service.repeats import recorded_outcome
 from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.store.datasets import find_dataset
-from rafiki.server.store.jobs import find_job, job_state, unfinished_jobs
+from rafiki.server.store.jobs import budget_times, find_job, job_state, unfinished_jobs
 from rafiki.server.store.models import find_model
 from rafiki.server.store.studies import StoredStudy, studies_of
 from rafiki.server.store.trials import find_trial
@@ -54,6 +56,7 @@ class RunningJobs:
         self._lock = threading.Lock()
         self._runners: dict[StudyName, StudyRunner] = {}
         self._budgets: dict[str, BudgetClock] = {}
+        self._unsettled: set[str] = set()  # jobs of which memory may differ from the database
 
     def restore(self) -> None:
         """Starts the runners of all jobs that had not ended when the server did."""
@@ -65,26 +68,41 @@ class RunningJobs:
             logger.info("jobs restored jobs=%d studies=%d", len(job_ids), len(self._runners))
 
     def start(self, job_id: str) -> None:
-        """Starts the runners of a job that is stored."""
+        """Starts the runners of a job that is stored, those that are not there yet."""
+        with self.changing(job_id):
+            self._start(job_id)
+
+    @contextmanager
+    def changing(self, job_id: str) -> Iterator[None]:
+        """Has `settle` look at the job if a change of it fails, or only seems to."""
+        try:
+            yield
+        except StorageError:
+            with self._lock:
+                self._unsettled.add(job_id)
+            raise
+
+    def settle(self) -> None:
+        """Does what the database says of jobs whose changes, starts or stops have failed.
+
+        Raises:
+            StorageError: The database still fails.
+        """
+        with self._lock:
+            unsettled, self._unsettled = sorted(self._unsettled), set()
+        for job_id in unsettled:
+            with self.changing(job_id):
+                self._settle(job_id)
+
+    def _settle(self, job_id: str) -> None:
         with self._around.database.read() as connection:
             job = find_job(connection, job_id)
-            assert job is not None
-            stored = [s for s in studies_of(connection, job_id) if _is_running(s)]
-            facts = [study_facts(connection, job, study) for study in stored]
-            ending = _known_ending(connection, job, facts)
+        if job is None or job.state.is_end:
+            return
         budget = self.budget(job_id)
-        for item in facts:
-            runner = self._make_runner(
-                item, budget, self._around, on_goal=lambda: self._reach_goal(job_id), ending=ending
-            )
-            with self._lock:
-                self._runners[item.name] = runner
-            self._around.signals.study_moved(item.name)
-        # Whoever stopped the job since then has not found the runners.
-        with self._around.database.read() as connection:
-            is_stopping = job_state(connection, job_id) is TrainJobState.STOPPING
-        if is_stopping:
-            self.stop(job_id, EndReason.STOPPED)
+        with budget.turn, self._around.database.read() as connection:
+            budget.times = budget_times(connection, job_id)
+        self._start(job_id)
 
     def find(self, study: StudyName) -> StudyRunner | None:
         """The runner of a study; None if the study has ended or does not exist."""
@@ -139,8 +157,35 @@ class RunningJobs:
 
     def stop(self, job_id: str, reason: EndReason) -> None:
         """Has all studies of a job end."""
-        for runner in self.of_job(job_id):
-            runner.stop(reason)
+        with self.changing(job_id):
+            for runner in self.of_job(job_id):
+                runner.stop(reason)
+
+    def _start(self, job_id: str) -> None:
+        with self._around.database.read() as connection:
+            job = find_job(connection, job_id)
+            assert job is not None
+            stored = [s for s in studies_of(connection, job_id) if _is_running(s)]
+            facts = [study_facts(connection, job, study) for study in stored]
+            ending = _known_ending(connection, job, facts)
+        budget = self.budget(job_id)
+        for item in facts:
+            existing = self.find(item.name)
+            if existing is not None:
+                if ending is not None:
+                    existing.stop(ending)
+                continue
+            runner = self._make_runner(
+                item, budget, self._around, on_goal=lambda: self._reach_goal(job_id), ending=ending
+            )
+            with self._lock:
+                self._runners[item.name] = runner
+            self._around.signals.study_moved(item.name)
+        # Whoever stopped the job since then has not found the runners.
+        with self._around.database.read() as connection:
+            is_stopping = job_state(connection, job_id) is TrainJobState.STOPPING
+        if is_stopping:
+            self.stop(job_id, EndReason.STOPPED)
 
     def _reach_goal(self, job_id: str) -> None:
         self.stop(job_id, EndReason.GOAL_REACHED)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from rafiki.program import lease_id
-from rafiki.resources import EndReason, Trial, TrialState, TrialTimings
+from rafiki.resources import EndReason, StudyState, Trial, TrialState, TrialTimings
 from rafiki.server.domain.advisor import Finish, Merge, Proposal, Wait
 from rafiki.server.domain.attempts import LiveTrial, after_hand_back, after_loss, after_outcome
 from rafiki.server.domain.budget_clock import BudgetClock
@@ -26,6 +26,7 @@ from rafiki.server.service.report_log import LoggedReport, Report
 from rafiki.server.service.study_log import StudyView
 from rafiki.server.service.study_steps import StudySteps
 from rafiki.server.service.surroundings import Assignment, Surroundings
+from rafiki.server.store.studies import find_study
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +240,7 @@ class StudyRunner:
                     else after_loss(live, may_retry=self._may_retry(live), now=now)
                 )
                 steps.store_loss(after, now)
+            self._around.leases.drop(lease.token)  # a study read again grants its leases afresh
         what = "trial handed back" if is_handed_back else "lease lost"
         logger.info(
             "%s trial=%s attempt=%d worker=%s lease=%s",
@@ -296,6 +298,7 @@ class StudyRunner:
             if self._is_stale:
                 logger.warning("reading study again study=%s", self.facts.name)
                 self._steps = StudySteps(self.facts, self._budget, self._around)
+                self._notice_end()
             self._is_stale = True
             try:
                 yield self._steps, self._around.clock()
@@ -303,6 +306,15 @@ class StudyRunner:
                 self._is_stale = False
                 raise
             self._is_stale = False
+
+    def _notice_end(self) -> None:
+        """The commit that ended the study may have been made although it seemed to fail."""
+        with self._around.database.read() as connection:
+            stored = find_study(connection, self.facts.name)
+        if stored is not None and stored.study.state is not StudyState.RUNNING:
+            self.is_ended = True
+            self._around.signals.study_ended(self.facts.name)
+            self._tell()
 
     def _rests(self, steps: StudySteps, now: datetime) -> bool:
         """Whether nothing may be assigned; does what that calls for."""

@@ -6,6 +6,8 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeAlias
 
+from rafiki.server.domain.errors import StorageError
+
 logger = logging.getLogger(__name__)
 
 _Answer: TypeAlias = "asyncio.Future[Any] | None"
@@ -36,4 +38,6 @@ class Tasks:
         if answer is not None and not answer.done():
             answer.set_exception(error)
         else:
-            logger.error("a step of a study failed; it will be tried again", exc_info=error)
+            told = None if isinstance(error, StorageError) else error
+            text = "a step of a study failed; it will be tried again error=%s"
+            logger.error(text, error, exc_info=told)

@@ -4,12 +4,10 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
 
 from rafiki.resources import Digest
 from rafiki.server.store.tables import blobs
-
-_RECORD = insert(blobs).on_conflict_do_nothing()
+from rafiki.server.store.upserts import insert_or_keep
 
 
 def record_blobs(connection: Connection, digests: Iterable[Digest], time: datetime) -> None:
@@ -19,4 +17,4 @@ def record_blobs(connection: Connection, digests: Iterable[Digest], time: dateti
         for digest in dict.fromkeys(digests)
     ]
     if rows:
-        connection.execute(_RECORD, rows)
+        connection.execute(insert_or_keep(connection, blobs), rows)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from rafiki.server.domain.names import StudyName, TrialName
 from rafiki.server.store.prepared import Prepared
@@ -32,6 +32,8 @@ class Change:
 
 
 _INSERT = Prepared(insert(changes))
+_LAST = select(func.max(changes.c.id))
+_OLDEST = select(func.min(changes.c.id))
 _AFTER = (
     select(changes.c.id, changes.c.kind, changes.c.study, changes.c.number)
     .where(changes.c.job == bindparam("job"), changes.c.id > bindparam("after"))
@@ -67,24 +69,19 @@ def read_changes(connection: Connection, job_id: str, after: int, most: int) -> 
 
 
 def last_change(connection: Connection) -> int:
-    """The id of the newest entry there ever was; 0 for none."""
-    newest = connection.execute(
-        text("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
-    ).scalar()
-    return int(newest or 0)
+    """The id of the newest entry there ever was; 0 for none. It is never pruned."""
+    return int(connection.execute(_LAST).scalar() or 0)
 
 
 def is_kept(connection: Connection, change_id: int) -> bool:
     """Whether every entry after `change_id` is still in the log."""
-    last = last_change(connection)
-    oldest = connection.execute(select(func.min(changes.c.id))).scalar()
-    floor = last if oldest is None else int(oldest) - 1
-    return floor <= change_id <= last
+    oldest = int(connection.execute(_OLDEST).scalar() or 1)
+    return oldest - 1 <= change_id <= last_change(connection)
 
 
 def prune_changes(connection: Connection, keep: int) -> int:
-    """Removes all but the newest `keep` entries; returns how many were removed."""
-    oldest = last_change(connection) - keep
+    """Removes all but the newest `keep` entries, 1 or more; returns how many were removed."""
+    oldest = last_change(connection) - max(1, keep)
     return connection.execute(delete(changes).where(changes.c.id <= oldest)).rowcount
 
 

@@ -1,74 +1,49 @@
 """The database: one writer at a time, any number of readers that do not wait for it."""
 
-import fcntl
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from rafiki.server.store.backend import Backend, Synchronous, TakenOver
+from rafiki.server.store.backend import UnusableDatabase as UnusableDatabase
 from rafiki.server.store.migrations import upgrade
-
-_BUSY_TIMEOUT_S = 30
-_CACHED_STATEMENTS = 512
-
-
-class UnusableDatabase(Exception):
-    """The database cannot be opened; the message says why and what to do."""
+from rafiki.server.store.sqlite import SqliteBackend
 
 
 class Database:
-    """A SQLite database in WAL mode, held by one server at a time. Thread-safe.
+    """A database that this server alone writes to. Thread-safe.
 
-    sqlite3's own handling of transactions is off (`isolation_level = None`): SQLAlchemy's
-    begin event emits BEGIN IMMEDIATE for writers, who thus never fail halfway for want of
-    the lock, and BEGIN for readers, who each see one snapshot. See "Enabling Non-Legacy
-    SQLite Transactional Modes" in SQLAlchemy's documentation of pysqlite.
-
-    `synchronous=NORMAL`: a commit survives the death of the process at once, that of the
-    machine after the next checkpoint of the log.
+    Transactions raise `StorageError` where the database fails: what was written is then lost,
+    or, if the connection broke during a commit, perhaps not.
 
     Args:
-        url: A SQLAlchemy URL of a SQLite file, such as "sqlite:////data/rafiki.db".
+        url: Such as "sqlite:////data/rafiki.db" or "postgresql://rafiki@localhost/rafiki".
+        synchronous: What a commit waits for.
 
     Raises:
-        UnusableDatabase: It is another kind of URL, or another server holds the file.
+        UnusableDatabase: There is no such database, or another server holds it.
     """
 
-    def __init__(self, url: str) -> None:
-        path = _sqlite_file(url)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Held, by the open file, until the process ends or `close`.
-            self._held = open(path.with_name(path.name + ".lock"), "ab")
-        except OSError as error:
-            raise UnusableDatabase(
-                f"{path.parent} cannot be written: {error.strerror}; choose another data folder"
-            ) from None
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._held.close()
-            raise UnusableDatabase(
-                f"another server is using {path.parent}; stop it or choose another data folder"
-            ) from None
-        self._readers = _engine(path, begin="BEGIN", query_only=True)
-        self._writers = _engine(path, begin="BEGIN IMMEDIATE", query_only=False)
+    def __init__(self, url: str, synchronous: Synchronous = Synchronous.NORMAL) -> None:
+        self._backend = _backend(url, synchronous)
+        self._readers = self._backend.readers
         self._write_lock = threading.Lock()
         self._writing_thread: int | None = None
         self._write_connection: Connection | None = None
+        self._taken_over: TakenOver | None = None
+        self._on_taken_over: list[Callable[[], None]] = []
 
     @classmethod
-    def in_folder(cls, folder: Path) -> Self:
-        """The database of a data folder."""
-        return cls(f"sqlite:///{folder / 'rafiki.db'}")
+    def in_folder(cls, folder: Path, synchronous: Synchronous = Synchronous.NORMAL) -> Self:
+        """The SQLite database of a data folder."""
+        return cls(f"sqlite:///{folder / 'rafiki.db'}", synchronous)
 
     def migrate(self) -> None:
         """Brings the schema to that of this release; call it before anything else.
@@ -93,26 +68,54 @@ class Database:
         with self._write_lock:
             self._writing_thread = threading.get_ident()
             try:
-                if self._write_connection is None:
-                    self._write_connection = self._writers.connect()
-                with self._write_connection.begin():
-                    yield self._write_connection
+                connection = self._write_connection
+                if connection is None:
+                    connection = self._write_connection = self._open_writer()
+                with connection.begin():
+                    yield connection
+            except DBAPIError as error:
+                explained = self._backend.explain(error, is_reading=False)
+                if explained is None:
+                    raise
+                self._drop_writer()
+                raise explained from error
             finally:
                 self._writing_thread = None
 
-    def read(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
         """A read transaction: one consistent snapshot. It cannot write."""
-        return self._readers.begin()
+        if self._taken_over is not None:
+            raise self._taken_over
+        try:
+            with self._readers.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            explained = self._backend.explain(error, is_reading=True)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def on_taken_over(self, call: Callable[[], None]) -> None:
+        """Has `call` called, in any thread, when another server has taken the database over."""
+        self._on_taken_over.append(call)
+
+    def verify(self) -> None:
+        """Raises StorageError if the database cannot be written now; else nothing changes."""
+        with self.write() as connection:
+            connection.execute(_NOTHING)
+
+    def back_up(self, target: Path) -> None:
+        """Writes a copy of the database as it is now. See `Backend.back_up`."""
+        self._backend.back_up(target)
 
     def close(self) -> None:
-        """Closes every connection and lets another server have the file."""
+        """Closes every connection and lets another server have the database."""
         with self._write_lock:
             if self._write_connection is not None:
                 self._write_connection.close()
                 self._write_connection = None
-        self._readers.dispose()
-        self._writers.dispose()
-        self._held.close()
+        self._backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -125,49 +128,49 @@ class Database:
     ) -> None:
         self.close()
 
+    def _open_writer(self) -> Connection:
+        if self._taken_over is not None:
+            raise self._taken_over
+        try:
+            return self._backend.open_writer()
+        except TakenOver as error:
+            self._taken_over = error
+            for call in self._on_taken_over:
+                call()
+            raise
 
-def _sqlite_file(url: str) -> Path:
+    def _drop_writer(self) -> None:
+        """Closes the write connection for good, whatever state it is in."""
+        connection, self._write_connection = self._write_connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+
+_NOTHING = text("SELECT 1")
+
+
+def _backend(url: str, synchronous: Synchronous) -> Backend:
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise UnusableDatabase(
-            f"{url!r} is no database URL; one looks like sqlite:////data/rafiki.db"
+            f"{url!r} is no database URL; one looks like sqlite:////data/rafiki.db "
+            "or postgresql://user@host/database"
         ) from None
-    backend = parsed.get_backend_name()
-    if backend != "sqlite":
-        raise UnusableDatabase(
-            f"{backend} is not supported by this release; "
-            "use SQLite, such as sqlite:////data/rafiki.db"
-        )
-    if not parsed.database or parsed.database == ":memory:":
-        raise UnusableDatabase("the database must be a file, such as sqlite:////data/rafiki.db")
-    return Path(parsed.database)
+    match parsed.get_backend_name():
+        case "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                rule = "the database must be a file, such as sqlite:////data/rafiki.db"
+                raise UnusableDatabase(rule)
+            return SqliteBackend(Path(parsed.database), synchronous)
+        case "postgresql":
+            # psycopg is not installed everywhere.
+            from rafiki.server.store.postgresql import PostgresBackend
 
-
-def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={"timeout": _BUSY_TIMEOUT_S, "cached_statements": _CACHED_STATEMENTS},
-        pool_size=8,
-        max_overflow=-1,
-    )
-
-    def on_connect(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        driver: Any = connection
-        driver.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        if query_only:
-            cursor.execute("PRAGMA query_only = ON")
-        cursor.close()
-
-    def on_begin(connection: Connection) -> None:
-        # By the driver itself: every transaction begins with it.
-        driver: Any = connection.connection.dbapi_connection
-        driver.execute(begin)
-
-    event.listen(engine, "connect", on_connect)
-    event.listen(engine, "begin", on_begin)
-    return engine
+            return PostgresBackend(parsed, synchronous)
+        case other:
+            raise UnusableDatabase(
+                f"{other} is not supported; use SQLite, such as sqlite:////data/rafiki.db, "
+                "or postgresql://user@host/database"
+            )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from rafiki.resources import TrialState
 from rafiki.server.domain.advisor import AdvisorState, Ended, Event, Merged, Proposed, Reported
@@ -18,6 +17,7 @@ from rafiki.server.domain.names import StudyName
 from rafiki.server.store.prepared import Prepared
 from rafiki.server.store.tables import snapshots, study_events, trials
 from rafiki.server.store.trials import live_trial, proposal_of
+from rafiki.server.store.upserts import insert_or_replace
 
 
 class EventKind(StrEnum):
@@ -156,13 +156,14 @@ def save_snapshot(
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **snapshot.state.arrays)
     values = {
+        "job": study.job,
+        "study": study.study,
         "after_sequence": snapshot.after_sequence,
         "state": dict(snapshot.state.values),
         "arrays": buffer.getvalue(),
         "time": time,
     }
-    statement = upsert(snapshots).values(job=study.job, study=study.study, **values)
-    connection.execute(statement.on_conflict_do_update(set_=values))
+    connection.execute(insert_or_replace(connection, snapshots), values)
 
 
 def load_snapshot(connection: Connection, study: StudyName) -> Snapshot | None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
+
+from rafiki.server.store.driver import execute
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -24,7 +25,6 @@ class _Compiled:
         compiled = statement.compile(dialect=dialect, column_keys=columns)
         assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)
-        self.driver_error = dialect.loaded_dbapi.Error
         self._positions = list(compiled.positiontup or ()) if compiled.positional else None
         self._converters: dict[str, Callable[[Any], Any]] = {}
         # What the statement itself holds, such as the state in a condition.
@@ -78,11 +78,4 @@ class Prepared:
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = _Compiled(self._statement, dialect, list(values))
-        parameters = compiled.parameters(values, where)
-        driver: Any = connection.connection.dbapi_connection
-        try:
-            return int(driver.execute(compiled.text, parameters).rowcount)
-        except compiled.driver_error as error:
-            raise DBAPIError.instance(
-                compiled.text, None, error, compiled.driver_error, dialect=dialect
-            ) from error
+        return execute(connection, compiled.text, compiled.parameters(values, where)).rowcount

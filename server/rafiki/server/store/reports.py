@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, func, insert, or_, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from rafiki.resources import LogLevel, TrialLog, TrialMetrics, TrialPlot
 from rafiki.server.domain.names import TrialName
 from rafiki.server.store.tables import trial_logs, trial_metrics, trial_plots
+from rafiki.server.store.upserts import insert_or_replace
 
 _LEVELS = tuple(LogLevel)
 
@@ -67,9 +67,8 @@ def insert_metrics(
 def put_plots(connection: Connection, trial: TrialName, plots: Iterable[TrialPlot]) -> None:
     """Stores plots, each in the place of the one of the same title."""
     for plot in plots:
-        values = {"metrics": list(plot.metrics), "x_axis": plot.x_axis}
-        statement = upsert(trial_plots).values(**_key(trial), title=plot.title, **values)
-        connection.execute(statement.on_conflict_do_update(set_=values))
+        values = {"title": plot.title, "metrics": list(plot.metrics), "x_axis": plot.x_axis}
+        connection.execute(insert_or_replace(connection, trial_plots), _key(trial) | values)
 
 
 def list_logs(

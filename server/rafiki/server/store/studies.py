@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from rafiki.model.serial import config_from_json, config_to_json
 from rafiki.resources import (
@@ -34,6 +33,7 @@ from rafiki.server.store.codecs import (
 )
 from rafiki.server.store.prepared import Prepared
 from rafiki.server.store.tables import rounds, studies
+from rafiki.server.store.upserts import insert_or_keep
 
 _COUNT = {
     state: Prepared(
@@ -182,7 +182,7 @@ def insert_rounds(connection: Connection, name: StudyName, new: Sequence[StudyRo
             "merge_s": item.merge_s,
             "evaluate_s": item.evaluate_s,
         }
-        connection.execute(upsert(rounds).values(**values).on_conflict_do_nothing())
+        connection.execute(insert_or_keep(connection, rounds), values)
 
 
 def count_rounds(connection: Connection, name: StudyName) -> int:

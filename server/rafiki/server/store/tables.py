@@ -348,7 +348,7 @@ trial_plots = Table(
 changes = Table(
     "changes",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("job", String(8), ForeignKey(train_jobs.c.id), nullable=False),
     Column("kind", String(8), nullable=False),  # JOB, STUDY, TRIAL or ROUND
     Column("study", Integer),

@@ -13,8 +13,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = "head") -> None:
     """Runs the revisions that the database lacks, in the transaction of `connection`.
+
+    Args:
+        connection: To the database.
+        revision: The last one to run.
 
     Raises:
         LookupError: The database is at a revision that this release does not know.
@@ -31,7 +35,7 @@ def upgrade(connection: Connection) -> None:
     if current == set(script.get_heads()):
         return
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def known_revisions() -> tuple[str, ...]:
