@@ -179,7 +179,6 @@ def test_every_log_line_is_json_with_ids_and_none_has_a_lease_token(
         ("trial assigned", lost.trial.name, 1, "worker-1"),
         ("lease lost", lost.trial.name, 1, "worker-1"),
         ("trial assigned", lost.trial.name, 2, "worker-1"),
-        ("trial handed back", lost.trial.name, 2, "worker-1"),
     ]
     assert {line["study"] for line in lines if "trial" in line} == {study}
     assert not any(x.lease.token in text for x in (kept, lost, again))

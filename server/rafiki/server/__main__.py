@@ -90,6 +90,11 @@ def _back_up(config: ServerConfig, operands: list[str]) -> int:
     from rafiki.server.operation import BackupError, back_up
 
     try:
+        if config.database.get_secret_value():
+            raise BackupError(
+                "the database is not in the data folder: back it up with its own tools, such as "
+                f"pg_dump, and copy {config.data_dir / 'blobs'} after it"
+            )
         manifest = back_up(config.data_dir, Path(operands[0]))
     except BackupError as error:
         return _fail(error, 1)

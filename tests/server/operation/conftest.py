@@ -17,6 +17,12 @@ __all__ = ["clock", "connect", "random_job", "save", "start_server"]
 Save = Callable[[RunningServer, advisor_pb2.TrialAssignment, int], None]
 
 
+@pytest.fixture(scope="module")
+def dialect() -> str:
+    """What is checked, copied and restored here is a file."""
+    return "sqlite"
+
+
 @pytest.fixture
 def save() -> Save:
     """Publishes a checkpoint of one tensor, full of a number, under an assignment's lease."""

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from tests.postgres import PostgresServer
 from tests.server.live import BuildJob, Connect, RunningServer, StartServer
 
 from rafiki.server.config import ServerConfig
 from rafiki.server.operation import check
+from rafiki.server.store.database import Database
 from rafiki.v1 import advisor_pb2
 
 Save = Callable[[RunningServer, advisor_pb2.TrialAssignment, int], None]
@@ -154,3 +157,29 @@ def test_the_commands_tell_by_their_status_and_in_lines(used: Path, tmp_path: Pa
     )
     status, text = run("backup", data)
     assert (status, text) == (2, "rafiki-server: name a folder: rafiki-server backup FOLDER\n")
+
+
+@pytest.mark.slow
+def test_a_postgresql_database_is_asked_for_its_schema(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    with postgres.database() as name:
+        url = postgres.url(name)
+        config = ServerConfig(data_dir=tmp_path, listen="127.0.0.1:0", database=SecretStr(url))
+        with Database(url) as database:
+            database.migrate()
+        findings = {x.subject: (str(x.level), x.text) for x in check(config, is_deep=False)}
+        assert findings["database"][0] == "ok"
+        nowhere = SecretStr(postgres.url("nowhere"))
+        config = ServerConfig(data_dir=tmp_path, listen="127.0.0.1:0", database=nowhere)
+        gone = {x.subject: (str(x.level), x.text) for x in check(config, is_deep=False)}
+    assert gone["database"][0] == "fail" and "does not exist" in gone["database"][1]
+
+
+@pytest.mark.slow
+def test_a_database_elsewhere_is_backed_up_by_its_own_tools(tmp_path: Path) -> None:
+    flags = ["--data-dir", str(tmp_path), "--database", "postgresql://user:secret@db/rafiki"]
+    command = [sys.executable, "-m", "rafiki.server", "backup", str(tmp_path / "copy"), *flags]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "pg_dump" in result.stderr and "secret" not in result.stderr

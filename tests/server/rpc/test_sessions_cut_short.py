@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
 from tests.e2e.processes import wait_until
 from tests.server.live import BuildJob, Connect, FakeWorker, RunningServer, StartServer
 
 from rafiki.v1 import advisor_pb2, trials_pb2
 
 CRASH = trials_pb2.TrialError(kind=trials_pb2.TRIAL_ERROR_KIND_CRASHED, message="killed")
+
+
+@pytest.fixture(scope="module")
+def dialect() -> str:
+    """Whose file can be locked from here."""
+    return "sqlite"
 
 
 @contextmanager

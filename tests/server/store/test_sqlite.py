@@ -97,21 +97,3 @@ def test_a_lock_of_another_program_is_an_error_until_it_is_let_go(
             connection.execute(insert(blobs), ROW | {"create_time": clock()})
         with database.read() as connection:
             assert len(connection.execute(blobs.select()).all()) == 1
-
-
-def test_a_copy_holds_what_was_committed_when_it_was_made(
-    tmp_path: Path, database: Database, clock: Clock
-) -> None:
-    with database.write() as connection:
-        connection.execute(insert(blobs), ROW | {"create_time": clock()})
-    with database.write() as connection:
-        connection.execute(insert(blobs), ROW | {"sha256": "1" * 64, "create_time": clock()})
-        database.back_up(tmp_path / "copy" / "rafiki.db")
-    with Database.in_folder(tmp_path / "copy") as copy, copy.read() as connection:
-        assert connection.scalars(blobs.select()).all() == ["0" * 64]
-
-
-def test_a_copy_replaces_no_file(tmp_path: Path, database: Database) -> None:
-    (tmp_path / "copy.db").write_text("precious")
-    with pytest.raises(FileExistsError):
-        database.back_up(tmp_path / "copy.db")

@@ -76,6 +76,7 @@ def run_worker(config: WorkerConfig) -> int:
         )
         session = Session(channel, identity, wakeup, closing, parameters.use_chunks)
         _end_on_signals(closing, wakeup, session)
+        session.start()
         logger.info("worker started worker=%s server=%s", config.worker_id, config.server)
         try:
             _work(session, runner, closing)

@@ -88,8 +88,10 @@ class Session:
         self._unanswered = 0
         self._has_no_work = False
         self.failure = ""
-        self._thread = threading.Thread(target=self._run, name="session", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        """Opens the session, and again whenever it breaks."""
+        threading.Thread(target=self._run, name="session", daemon=True).start()
 
     def take(self) -> HeldTrial | None:
         """The next trial to run; waits for it. None: there will be none, or the worker ends."""

@@ -13,7 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 
 import grpc
+from alembic.runtime.migration import MigrationContext
 from grpc_health.v1 import health_pb2
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from rafiki.server.config import ServerConfig
 from rafiki.server.operation.backup import BLOBS, DATABASE, sha256_of
@@ -61,7 +64,9 @@ def check(config: ServerConfig, *, is_deep: bool) -> Iterator[Finding]:
     folder = config.data_dir
     yield _folder(folder)
     yield _space(folder)
-    if (folder / DATABASE).is_file():
+    if config.database.get_secret_value():
+        yield _elsewhere(config.database_url)
+    elif (folder / DATABASE).is_file():
         yield from _database(folder, is_deep)
     else:
         yield Finding(Level.OK, "database", "there is none yet; the server creates it")
@@ -107,6 +112,20 @@ def _database(folder: Path, is_deep: bool) -> Iterator[Finding]:
                 yield _blobs(connection, folder / BLOBS, is_deep)
     except sqlite3.Error as error:
         yield Finding(Level.FAIL, "database", f"cannot be read: {error}")
+
+
+def _elsewhere(url: str) -> Finding:
+    """Whether the database of a URL answers, and what schema it has."""
+    try:
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            versions = MigrationContext.configure(connection).get_current_heads()
+        engine.dispose()
+    except SQLAlchemyError as error:
+        problem = str(error).partition("\n")[0]
+        return Finding(Level.FAIL, "database", f"cannot be read: {problem}; see --database")
+    schema = _schema(", ".join(sorted(versions)))
+    return Finding(schema.level, "database", f"answers; {schema.text}")
 
 
 def _schema(revision: str) -> Finding:

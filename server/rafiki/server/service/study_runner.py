@@ -38,6 +38,9 @@ _VIEW_TIMEOUT_S = 0.05
 _SHORT_S = 1.0
 _PACE_WEIGHT = 0.2
 
+_LOST = "lease lost trial=%s attempt=%d worker=%s lease=%s"
+_HANDED_BACK = "trial handed back trial=%s attempt=%d worker=%s lease=%s"
+
 _END_MESSAGES = {
     EndReason.STOPPED: "the job was stopped",
     EndReason.GOAL_REACHED: "the goal of the job is reached",
@@ -241,10 +244,8 @@ class StudyRunner:
                 )
                 steps.store_loss(after, now)
             self._around.leases.drop(lease.token)  # a study read again grants its leases afresh
-        what = "trial handed back" if is_handed_back else "lease lost"
         logger.info(
-            "%s trial=%s attempt=%d worker=%s lease=%s",
-            what,
+            _HANDED_BACK if is_handed_back else _LOST,
             lease.trial,
             live.trial.attempt,
             lease.worker_id,

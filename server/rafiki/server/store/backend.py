@@ -1,7 +1,6 @@
 """What the kinds of databases have in common, and what each must say for itself."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
@@ -48,14 +47,6 @@ class Backend(Protocol):
 
     def explain(self, error: DBAPIError, *, is_reading: bool) -> StorageError | None:
         """What an error means to callers; None if it is no failure of the storage."""
-        ...
-
-    def back_up(self, target: Path) -> None:
-        """Writes a copy of the database as it is now, while it is in use.
-
-        Raises:
-            UnusableDatabase: This kind of database has tools of its own for that.
-        """
         ...
 
     def close(self) -> None:

@@ -105,10 +105,6 @@ class Database:
         with self.write() as connection:
             connection.execute(_NOTHING)
 
-    def back_up(self, target: Path) -> None:
-        """Writes a copy of the database as it is now. See `Backend.back_up`."""
-        self._backend.back_up(target)
-
     def close(self) -> None:
         """Closes every connection and lets another server have the database."""
         with self._write_lock:

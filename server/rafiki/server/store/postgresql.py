@@ -4,7 +4,6 @@ import os
 import secrets
 import socket
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
@@ -129,10 +128,6 @@ class PostgresBackend:
             return None  # a reader that writes is a mistake of the program
         failure = _FAILURES.get(state) or _FAILURES.get(state[:2])
         return None if failure is None else StorageUnavailable(f"{failure} ({_line(error)})")
-
-    def back_up(self, target: Path) -> None:
-        """See `Backend`."""
-        raise UnusableDatabase(f"{self} is not backed up by Rafiki; use pg_dump")
 
     def close(self) -> None:
         """See `Backend`."""

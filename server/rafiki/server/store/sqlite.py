@@ -1,10 +1,8 @@
 """SQLite: one file in WAL mode, held by a lock beside it."""
 
-import errno
 import fcntl
 import shutil
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,10 +86,6 @@ class SqliteBackend:
         failure = _FAILURES.get(code)
         return None if failure is None else StorageUnavailable(f"{failure} ({error.orig})")
 
-    def back_up(self, target: Path) -> None:
-        """See `Backend`."""
-        back_up(self._path, target)
-
     def close(self) -> None:
         """See `Backend`."""
         self._readers.dispose()
@@ -126,23 +120,6 @@ class SqliteBackend:
 
     def _has_little_room(self) -> bool:
         return shutil.disk_usage(self._path.parent).free < _LITTLE_ROOM_BYTES
-
-
-def back_up(source: Path, target: Path) -> None:
-    """Copies a SQLite database as it is now, also while a server writes to it.
-
-    Raises:
-        FileExistsError: There is a file at `target`.
-        sqlite3.Error: One of the two cannot be read or written.
-    """
-    if target.exists():
-        raise FileExistsError(errno.EEXIST, "is there already", str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as original,
-        closing(sqlite3.connect(target)) as copy,
-    ):
-        original.backup(copy)
 
 
 def hold(path: Path) -> BinaryIO:
