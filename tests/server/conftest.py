@@ -16,7 +16,7 @@ from sqlalchemy import insert
 from rafiki.resources import Direction, StudyState, TrainJobState, TrialPhase, TrialState
 from rafiki.server.domain.names import StudyName, TrialName
 from rafiki.server.rpc.authorization import AuthorizationInterceptor, local_superuser
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.server.store.tables import studies, train_jobs, trials
 
@@ -54,8 +54,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
+def blobs(tmp_path: Path) -> FileBlobs:
+    return FileBlobs(tmp_path / "blobs")
 
 
 @pytest.fixture

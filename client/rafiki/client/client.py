@@ -142,7 +142,7 @@ class Client:
 
         def requests() -> Iterator[models_pb2.CreateModelRequest]:
             yield models_pb2.CreateModelRequest(metadata=metadata)
-            parts = iter(()) if skip else chunks(data)
+            parts = iter(()) if skip else map(bytes, chunks(data))
             for chunk in blobs.counted(parts, len(data), on_progress):
                 yield models_pb2.CreateModelRequest(chunk=chunk)
 

@@ -37,7 +37,7 @@ from rafiki.server.service.reports import ReportService
 from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.service.watch import Bells, WatchService
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import (
     advisor_pb2,
@@ -49,7 +49,6 @@ from rafiki.v1 import (
     models_pb2,
     models_pb2_grpc,
     params_pb2,
-    params_pb2_grpc,
 )
 
 logger = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ class Server:
         self.port = 0
         self._database = Database.in_folder(config.data_dir)
         self._database.migrate()
-        blobs = BlobStore(config.data_dir / "blobs")
+        blobs = self._blobs = FileBlobs(config.data_dir / "blobs")
         leases = LeaseTable()
         bells = Bells()
         self._dispatcher = Dispatcher(leases, clock, config.lease, bells.ring)
@@ -164,7 +163,7 @@ class Server:
         advisor_pb2_grpc.add_AdvisorServiceServicer_to_server(advisor, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
         datasets_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, self._server)
-        params_pb2_grpc.add_ParameterServiceServicer_to_server(parameters, self._server)
+        parameters.add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*_SERVICES, reflection.SERVICE_NAME], self._server)
         self._housekeeping: asyncio.Task[None] | None = None
@@ -208,6 +207,7 @@ class Server:
         for streams in (self._byte_streams, self._watch_streams, self._session_streams):
             streams.close()
         self._executor.shutdown()
+        self._blobs.close()
         self._database.close()
 
     async def _keep_house(self) -> None:

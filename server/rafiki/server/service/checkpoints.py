@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rafiki.resources import Checkpoint
+from rafiki.server.domain.blobs import BlobStore, require_blobs
 from rafiki.server.domain.clock import Clock
 from rafiki.server.domain.errors import (
     InvalidArgument,
@@ -13,7 +14,6 @@ from rafiki.server.domain.errors import (
 )
 from rafiki.server.domain.names import CheckpointName, StudyName
 from rafiki.server.store.blob_records import record_blobs
-from rafiki.server.store.blobs import BlobStore
 from rafiki.server.store.checkpoints import (
     checkpoint_tensors_of,
     find_checkpoint,
@@ -47,8 +47,9 @@ class CheckpointService:
             BlobsMissing: A tensor's bytes are not stored.
         """
         tensors = checkpoint.tensors
-        self._blobs.require(tensor.digest for tensor in tensors)
         with self._database.write() as connection:
+            # Inside, where nothing is collected meanwhile.
+            require_blobs(self._blobs, (tensor.digest for tensor in tensors))
             if not has_study(connection, study):
                 raise ResourceNotFound(str(study))
             origin = find_origin(connection, lease_token)
