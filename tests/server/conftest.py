@@ -16,6 +16,7 @@ from sqlalchemy import insert
 from rafiki.resources import Direction, StudyState, TrainJobState, TrialPhase, TrialState
 from rafiki.server.domain.names import StudyName, TrialName
 from rafiki.server.rpc.authorization import AuthorizationInterceptor, local_superuser
+from rafiki.server.service.collection import Collector
 from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.server.store.tables import studies, train_jobs, trials
@@ -54,8 +55,17 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> FileBlobs:
-    return FileBlobs(tmp_path / "blobs")
+def blobs(tmp_path: Path) -> Iterator[FileBlobs]:
+    files = FileBlobs(tmp_path / "blobs")
+    yield files
+    files.close()
+
+
+@pytest.fixture
+def collector(database: Database, blobs: FileBlobs, clock: SettableClock) -> Collector:
+    """Collects whatever nothing names at once."""
+    grace = timedelta(0)
+    return Collector(database, blobs, clock, lambda: {}, grace=grace, keep_best=1)
 
 
 @pytest.fixture

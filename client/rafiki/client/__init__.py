@@ -1,5 +1,6 @@
 """What programs use to talk to a Rafiki server: `Client`, and the errors it raises."""
 
+from rafiki.client.checkpoints import CheckpointDiff, Garbage
 from rafiki.client.client import DEFAULT_ADDRESS, Client
 from rafiki.client.errors import (
     BlobCorrupt,
@@ -7,6 +8,7 @@ from rafiki.client.errors import (
     CallTimedOut,
     DataError,
     DigestMismatch,
+    DiskFull,
     FieldViolation,
     InfeasibleBudget,
     InvalidField,
@@ -16,6 +18,7 @@ from rafiki.client.errors import (
     LeaseLost,
     ModelRejected,
     ProtocolViolation,
+    QuotaExceeded,
     RafikiError,
     RequestIdReused,
     ResourceAlreadyExists,
@@ -24,6 +27,7 @@ from rafiki.client.errors import (
     ServerDraining,
     ServerUnreachable,
     SessionSuperseded,
+    StorageUnavailable,
     TaskMismatch,
     UnsupportedAdvisor,
 )
@@ -33,10 +37,13 @@ __all__ = [
     "BlobCorrupt",
     "BlobsMissing",
     "CallTimedOut",
+    "CheckpointDiff",
     "Client",
     "DataError",
     "DigestMismatch",
+    "DiskFull",
     "FieldViolation",
+    "Garbage",
     "InfeasibleBudget",
     "InvalidField",
     "InvalidKnobs",
@@ -45,6 +52,7 @@ __all__ = [
     "LeaseLost",
     "ModelRejected",
     "ProtocolViolation",
+    "QuotaExceeded",
     "RafikiError",
     "RequestIdReused",
     "ResourceAlreadyExists",
@@ -53,6 +61,7 @@ __all__ = [
     "ServerDraining",
     "ServerUnreachable",
     "SessionSuperseded",
+    "StorageUnavailable",
     "TaskMismatch",
     "UnsupportedAdvisor",
 ]

@@ -13,6 +13,9 @@
     ├── LeaseLost              LEASE_LOST
     ├── ProtocolViolation      PROTOCOL_VIOLATION
     ├── SessionSuperseded      SESSION_SUPERSEDED
+    ├── QuotaExceeded          QUOTA_EXCEEDED
+    ├── DiskFull               DISK_FULL
+    ├── StorageUnavailable     STORAGE_UNAVAILABLE
     ├── InvalidRequest         what was sent is wrong
     │   ├── InvalidField       INVALID_FIELD
     │   ├── InvalidKnobs       INVALID_KNOB_CONFIG
@@ -129,6 +132,18 @@ class SessionSuperseded(RafikiError):
     """Another session of the same worker was opened."""
 
 
+class QuotaExceeded(RafikiError):
+    """The checkpoints of a job would take more bytes than the server lets it have."""
+
+
+class DiskFull(RafikiError):
+    """The server's disk is full."""
+
+
+class StorageUnavailable(RafikiError):
+    """The server's storage cannot be read or written."""
+
+
 class InvalidRequest(RafikiError):
     """What was sent is wrong; sending it again will not help."""
 
@@ -188,6 +203,9 @@ BY_REASON: Mapping[str, type[RafikiError]] = {
     "BLOBS_MISSING": BlobsMissing,
     "DIGEST_MISMATCH": DigestMismatch,
     "BLOB_CORRUPT": BlobCorrupt,
+    "QUOTA_EXCEEDED": QuotaExceeded,
+    "DISK_FULL": DiskFull,
+    "STORAGE_UNAVAILABLE": StorageUnavailable,
 }
 
 

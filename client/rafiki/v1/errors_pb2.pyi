@@ -93,6 +93,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A stored blob no longer matches its digest; it is dropped, and missing from
     now on. Code: DATA_LOSS. Metadata: `sha256`.
     """
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 19
+    """The checkpoints of a job would take more bytes than the server lets it have.
+    Code: FAILED_PRECONDITION. Metadata: `job`, `used_bytes`, `limit_bytes`.
+    """
+    ERROR_REASON_DISK_FULL: _ErrorReason.ValueType  # 20
+    """The server's disk is full. Code: RESOURCE_EXHAUSTED."""
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 21
+    """The server's storage cannot be read or written, such as a folder that is
+    read-only. Code: UNAVAILABLE.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons carried in `google.rpc.ErrorInfo.reason`, with
@@ -171,5 +181,15 @@ INVALID_ARGUMENT. Metadata: `expected`, `actual`.
 ERROR_REASON_BLOB_CORRUPT: ErrorReason.ValueType  # 18
 """A stored blob no longer matches its digest; it is dropped, and missing from
 now on. Code: DATA_LOSS. Metadata: `sha256`.
+"""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 19
+"""The checkpoints of a job would take more bytes than the server lets it have.
+Code: FAILED_PRECONDITION. Metadata: `job`, `used_bytes`, `limit_bytes`.
+"""
+ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 20
+"""The server's disk is full. Code: RESOURCE_EXHAUSTED."""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 21
+"""The server's storage cannot be read or written, such as a folder that is
+read-only. Code: UNAVAILABLE.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

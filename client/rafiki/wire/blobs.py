@@ -7,6 +7,7 @@ bytes of a chunk. Nothing here does I/O.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +19,10 @@ from rafiki.wire.fields import InvalidField, at
 from rafiki.wire.params import digest_from_proto, digest_to_proto
 
 CHUNK_BYTES = 1 << 20
+
+# hashlib lets other threads run meanwhile; for fewer bytes they would cost more than they bring.
+_HASH_THREADS = 2
+_HASH_ALONE_BYTES = 8 << 20
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Frame: TypeAlias = Digest | Buffer
@@ -201,12 +206,12 @@ def encode_params(
     """
     check_params(params)
     counts = updates or {}
+    paths = sorted(params)
+    contents = [tensor_bytes(params[path]) for path in paths]
     tensors: list[Tensor] = []
     blobs: dict[str, Buffer] = {}
-    for path in sorted(params):
+    for path, data, digest in zip(paths, contents, _digests(contents), strict=True):
         array = params[path]
-        data = tensor_bytes(array)
-        digest = digest_of(data)
         blobs.setdefault(digest.sha256, data)
         tensors.append(
             Tensor(
@@ -218,6 +223,14 @@ def encode_params(
             )
         )
     return tensors, blobs
+
+
+def _digests(contents: Sequence[Buffer]) -> list[Digest]:
+    """The digests of contents; many bytes are hashed on several cores."""
+    if sum(map(len, contents)) < _HASH_ALONE_BYTES:
+        return list(map(digest_of, contents))
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return list(pool.map(digest_of, contents))
 
 
 def decode_params(

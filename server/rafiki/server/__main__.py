@@ -46,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             listen=options.listen,
             heartbeat=timedelta(seconds=options.heartbeat_s),
             lease=timedelta(seconds=options.lease_s),
+            checkpoint_quota_bytes=options.checkpoint_quota_bytes,
+            keep_best=options.keep_best,
+            gc_interval=timedelta(seconds=options.gc_interval_s),
+            gc_grace=timedelta(seconds=options.gc_grace_s),
+            blob_cache_bytes=options.blob_cache_bytes,
+            sync_blobs=options.sync_blobs,
         )
         asyncio.run(serve(config))
     except (UnusableDatabase, ValueError, CannotListen) as error:
@@ -73,11 +79,23 @@ def _level(text: str) -> str:
     return text.upper()
 
 
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError("must be yes or no")
+    return text == "yes"
+
+
 _FLAGS: Mapping[str, tuple[str, Callable[[str], object], str]] = {
     "--data-dir": ("rafiki-data", Path, "folder for the database and blobs"),
     "--listen": ("127.0.0.1:8780", str, "address to serve on; port 0 takes a free one"),
     "--heartbeat-s": ("5", float, "seconds between heartbeats of workers"),
     "--lease-s": ("20", float, "seconds after which a silent worker loses its trials"),
+    "--checkpoint-quota-bytes": ("0", int, "bytes the checkpoints of a job may take; 0: any"),
+    "--keep-best": ("5", int, "best trials of each study whose checkpoints are kept"),
+    "--gc-interval-s": ("600", float, "seconds between collections of garbage"),
+    "--gc-grace-s": ("3600", float, "seconds that a blob which nothing names is kept"),
+    "--blob-cache-bytes": ("268435456", int, "memory for blobs asked for again and again"),
+    "--sync-blobs": ("yes", _yes_or_no, "whether blobs are on the disk before an answer"),
     "--log-level": ("INFO", _level, "how much to log, to stderr"),
 }
 

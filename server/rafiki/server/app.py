@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
+from sqlalchemy.exc import SQLAlchemyError
 
 from rafiki.server.advisors import check_budget, create_advisor, resolve_settings
 from rafiki.server.domain.clock import Clock, system_clock
@@ -25,6 +26,7 @@ from rafiki.server.rpc.models import ModelServicer
 from rafiki.server.rpc.parameters import ParameterServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
+from rafiki.server.service.collection import Collector
 from rafiki.server.service.datasets import DatasetService
 from rafiki.server.service.dispatch import Dispatcher
 from rafiki.server.service.job_views import JobViews
@@ -37,6 +39,7 @@ from rafiki.server.service.reports import ReportService
 from rafiki.server.service.running_jobs import RunningJobs
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.service.watch import Bells, WatchService
+from rafiki.server.store.blob_cache import CachedBlobs
 from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import (
@@ -69,6 +72,17 @@ class ServerConfig:
     heartbeat: timedelta = timedelta(seconds=5)
     lease: timedelta = timedelta(seconds=20)
     unary_threads: int = 16
+    # What the checkpoints of one job may take together; 0 for no limit.
+    checkpoint_quota_bytes: int = 0
+    # How many of the best trials of each study keep their checkpoints for good.
+    keep_best: int = 5
+    gc_interval: timedelta = timedelta(minutes=10)
+    # How long a blob that nothing names is kept: at least as long as a checkpoint takes to save.
+    gc_grace: timedelta = timedelta(hours=1)
+    # Memory for blobs that workers ask for again and again; 0 for none.
+    blob_cache_bytes: int = 256 * 1024 * 1024
+    # Whether a blob is on the disk before it is acknowledged; see docs/parameter-store.md.
+    sync_blobs: bool = True
     # How long sessions have to close by themselves when the server goes away.
     shutdown_grace: timedelta = timedelta(seconds=2)
 
@@ -77,6 +91,12 @@ class ServerConfig:
             raise ValueError("the heartbeat interval must be above 0")
         if self.lease < 3 * self.heartbeat:
             raise ValueError("a lease must last at least three heartbeat intervals")
+        if self.gc_interval <= timedelta(0) or self.gc_grace < timedelta(0):
+            raise ValueError(
+                "the interval of garbage collection must be above 0, its grace not below"
+            )
+        if min(self.checkpoint_quota_bytes, self.keep_best, self.blob_cache_bytes) < 0:
+            raise ValueError("quota, checkpoints kept and cache must not be below 0")
 
 
 class CannotListen(Exception):
@@ -95,7 +115,8 @@ class Server:
         self.port = 0
         self._database = Database.in_folder(config.data_dir)
         self._database.migrate()
-        blobs = self._blobs = FileBlobs(config.data_dir / "blobs")
+        files = self._blobs = FileBlobs(config.data_dir / "blobs", sync=config.sync_blobs)
+        blobs = CachedBlobs(files, config.blob_cache_bytes)
         leases = LeaseTable()
         bells = Bells()
         self._dispatcher = Dispatcher(leases, clock, config.lease, bells.ring)
@@ -156,9 +177,22 @@ class Server:
         datasets = DatasetServicer(
             DatasetService(self._database, blobs, clock), blobs, self._byte_streams
         )
-        parameters = ParameterServicer(
-            CheckpointService(self._database, blobs, clock), blobs, self._byte_streams
+        self._collector = Collector(
+            self._database,
+            blobs,
+            clock,
+            self._jobs.needed_checkpoints,
+            grace=config.gc_grace,
+            keep_best=config.keep_best,
         )
+        checkpoints = CheckpointService(
+            self._database,
+            blobs,
+            clock,
+            quota_bytes=config.checkpoint_quota_bytes,
+            make_room=self._collector.collect_checkpoints,
+        )
+        parameters = ParameterServicer(checkpoints, self._collector, blobs, self._byte_streams)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(self._job_servicer, self._server)
         advisor_pb2_grpc.add_AdvisorServiceServicer_to_server(advisor, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
@@ -166,7 +200,9 @@ class Server:
         parameters.add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*_SERVICES, reflection.SERVICE_NAME], self._server)
-        self._housekeeping: asyncio.Task[None] | None = None
+        # Of its own: a collection may take long.
+        self._collecting = ThreadPoolExecutor(1, thread_name_prefix="rafiki-gc")
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Restores what ran before, then serves; `port` is set from now on.
@@ -185,7 +221,10 @@ class Server:
         await self._server.start()
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._housekeeping = loop.create_task(self._keep_house())
+        self._background = [
+            loop.create_task(self._keep_house()),
+            loop.create_task(self._collect_garbage()),
+        ]
         logger.info("server started port=%d data_dir=%s", self.port, self.config.data_dir)
 
     async def stop(self) -> None:
@@ -200,13 +239,14 @@ class Server:
                 await self._dispatcher.quiet()
         except TimeoutError:
             logger.info("sessions left open workers=%d", len(self._dispatcher.workers))
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
+        for task in self._background:
+            task.cancel()
         await self._server.stop(grace=0.5)
         await self._dispatcher.close()
         for streams in (self._byte_streams, self._watch_streams, self._session_streams):
             streams.close()
         self._executor.shutdown()
+        self._collecting.shutdown()
         self._blobs.close()
         self._database.close()
 
@@ -214,6 +254,16 @@ class Server:
         while True:
             await self._watch_streams.run(self._watch.prune)
             await asyncio.sleep(_PRUNE_S)
+
+    async def _collect_garbage(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.config.gc_interval.total_seconds())
+            try:
+                await loop.run_in_executor(self._collecting, self._collector.collect)
+            except (OSError, SQLAlchemyError):
+                # A full disk, for one, passes; the next time may do.
+                logger.exception("garbage not collected")
 
 
 async def serve(config: ServerConfig) -> None:

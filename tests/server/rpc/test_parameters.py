@@ -19,6 +19,7 @@ from rafiki.server.domain.names import StudyName, TrialName
 from rafiki.server.rpc.parameters import ParameterServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
+from rafiki.server.service.collection import Collector
 from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import params_pb2 as messages
@@ -45,13 +46,17 @@ TIMEOUT_S = 20
 
 @pytest.fixture
 def stub(
-    database: Database, blobs: FileBlobs, clock: Clock, served: Served
+    database: Database,
+    blobs: FileBlobs,
+    collector: Collector,
+    clock: Clock,
+    served: Served,
 ) -> Iterator[ParameterServiceStub]:
     streams = Streams(threads=2, idle_timeout_s=5, max_per_peer=3)
 
     def register(server: grpc.aio.Server) -> None:
         checkpoints = CheckpointService(database, blobs, clock)
-        servicer = ParameterServicer(checkpoints, blobs, streams)
+        servicer = ParameterServicer(checkpoints, collector, blobs, streams)
         servicer.add_to(server)
 
     with served(register) as channel:
@@ -274,13 +279,18 @@ def test_a_malformed_digest_is_refused_everywhere(stub: ParameterServiceStub, sh
 
 
 def test_a_silent_upload_ends_after_the_idle_timeout(
-    database: Database, blobs: FileBlobs, clock: Clock, served: Served
+    database: Database,
+    blobs: FileBlobs,
+    collector: Collector,
+    clock: Clock,
+    served: Served,
 ) -> None:
     streams = Streams(threads=1, idle_timeout_s=0.2)
     answered = threading.Event()
 
     def register(server: grpc.aio.Server) -> None:
-        servicer = ParameterServicer(CheckpointService(database, blobs, clock), blobs, streams)
+        checkpoints = CheckpointService(database, blobs, clock)
+        servicer = ParameterServicer(checkpoints, collector, blobs, streams)
         servicer.add_to(server)
 
     def silent() -> Iterator[messages.UploadBlobsRequest]:

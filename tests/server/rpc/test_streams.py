@@ -13,6 +13,7 @@ from rafiki.server.domain.clock import Clock
 from rafiki.server.rpc.parameters import ParameterServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
+from rafiki.server.service.collection import Collector
 from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import params_pb2 as messages
@@ -28,12 +29,17 @@ TIMEOUT_S = 20
 
 @pytest.fixture
 def stub(
-    database: Database, blobs: FileBlobs, clock: Clock, served: Served
+    database: Database,
+    blobs: FileBlobs,
+    collector: Collector,
+    clock: Clock,
+    served: Served,
 ) -> Iterator[ParameterServiceStub]:
     streams = Streams(threads=1, idle_timeout_s=TIMEOUT_S, max_per_peer=3)
 
     def register(server: grpc.aio.Server) -> None:
-        servicer = ParameterServicer(CheckpointService(database, blobs, clock), blobs, streams)
+        checkpoints = CheckpointService(database, blobs, clock)
+        servicer = ParameterServicer(checkpoints, collector, blobs, streams)
         servicer.add_to(server)
 
     with served(register) as channel:

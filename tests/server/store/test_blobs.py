@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rafiki.resources import Digest
-from rafiki.server.domain.blobs import CHUNK_BYTES, missing_blobs, read_blob, require_blobs
-from rafiki.server.domain.errors import BlobCorrupt, BlobsMissing, DigestMismatch
+from rafiki.server.domain.blobs import read_blob
+from rafiki.server.domain.errors import BlobCorrupt, DigestMismatch
 from rafiki.server.store.blobs import FileBlobs
 
 
@@ -26,45 +26,6 @@ def store(blobs: FileBlobs, *contents: bytes) -> None:
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7])
-def test_a_blob_comes_back_as_it_went_in(blobs: FileBlobs, size: int) -> None:
-    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    store(blobs, data)
-    assert blobs.has(digest_of(data))
-    chunks = list(blobs.chunks(digest_of(data)))
-    assert b"".join(chunks) == data
-    assert all(0 < len(chunk) <= CHUNK_BYTES for chunk in chunks)
-
-
-def test_a_blob_is_read_from_an_offset(blobs: FileBlobs) -> None:
-    data = bytes(range(256)) * 8192
-    store(blobs, data)
-    rest = b"".join(blobs.chunks(digest_of(data), CHUNK_BYTES + 3))
-    assert rest == data[CHUNK_BYTES + 3 :]
-
-
-def test_many_blobs_are_published_at_once(blobs: FileBlobs) -> None:
-    contents = [f"blob {number}".encode() for number in range(50)]
-    store(blobs, *contents)
-    assert missing_blobs(blobs, map(digest_of, contents)) == []
-
-
-def test_missing_blobs_are_named_once_in_their_order(blobs: FileBlobs) -> None:
-    store(blobs, b"here")
-    wanted = [digest_of(data) for data in (b"b", b"here", b"a", b"b")]
-    assert missing_blobs(blobs, wanted) == [digest_of(b"b"), digest_of(b"a")]
-    with pytest.raises(BlobsMissing):
-        require_blobs(blobs, wanted)
-
-
-def test_a_blob_of_another_size_is_missing(blobs: FileBlobs) -> None:
-    store(blobs, b"here")
-    wrong = Digest(digest_of(b"here").sha256, 5)
-    assert missing_blobs(blobs, [wrong]) == [wrong]
-    with pytest.raises(BlobsMissing):
-        blobs.open(wrong)
 
 
 def test_bytes_that_do_not_match_leave_nothing_behind(blobs: FileBlobs, tmp_path: Path) -> None:

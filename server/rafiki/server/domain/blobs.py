@@ -8,7 +8,7 @@ some time after they were last stored, or renewed.
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import BinaryIO, Protocol, TypeAlias
 
 from rafiki.resources import Digest
@@ -21,10 +21,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A blob that is stored, and when it was last stored or renewed."""
+    """A blob that is stored, and how long ago it was last stored or renewed."""
 
     digest: Digest
-    renew_time: datetime
+    unused_for: timedelta
 
 
 class StagedBlob(Protocol):
@@ -104,10 +104,10 @@ class BlobStore(Protocol):
         """All blobs, in no order; those stored or removed meanwhile may be among them or not."""
         ...
 
-    def remove(self, sha256: str, *, unused_since: datetime) -> int:
-        """Removes a blob unless it was renewed after `unused_since`; returns its bytes.
+    def remove(self, sha256: str, *, unused_for: timedelta) -> int | None:
+        """Removes a blob that was not stored or renewed for so long; returns its bytes.
 
-        They are 0 too if there is no such blob.
+        None if it was, or if there is no such blob.
         """
         ...
 

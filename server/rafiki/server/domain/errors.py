@@ -5,9 +5,9 @@
     ├── ResourceAlreadyExists   ├── TaskMismatch          ├── SessionSuperseded
     ├── InvalidState            ├── UnsupportedAdvisor    ├── BlobsMissing
     ├── InvalidArgument         ├── InfeasibleBudget      ├── DigestMismatch
-    ├── RequestIdReused         ├── LeaseLost             └── BlobCorrupt
-    ├── ResumeTokenExpired      ├── InvalidKnobs
-    └── ServerDraining
+    ├── RequestIdReused         ├── LeaseLost             ├── BlobCorrupt
+    ├── ResumeTokenExpired      ├── InvalidKnobs          ├── QuotaExceeded
+    └── ServerDraining          ├── DiskFull              └── StorageUnavailable
 
 `str(error)` is one line for people: what is wrong, where, and what to do about it. The
 attributes are for programs. `rpc/errors.py` turns both into statuses.
@@ -26,9 +26,9 @@ class DomainError(Exception):
 class ResourceNotFound(DomainError):
     """The named resource does not exist."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, message: str = "") -> None:
         self.name = name
-        super().__init__(f"{name or 'a resource without a name'} does not exist")
+        super().__init__(message or f"{name or 'a resource without a name'} does not exist")
 
 
 class ResourceAlreadyExists(DomainError):
@@ -213,3 +213,31 @@ class BlobCorrupt(DomainError):
         super().__init__(
             f"the stored blob {sha256} was damaged and has been dropped; upload it again"
         )
+
+
+class QuotaExceeded(DomainError):
+    """The checkpoints of a job would take more bytes than the server lets it have."""
+
+    def __init__(self, job: str, *, used_bytes: int, more_bytes: int, limit_bytes: int) -> None:
+        self.job = job
+        self.used_bytes = used_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the checkpoints of {job} take {used_bytes} bytes; {more_bytes} more would be above "
+            f"its quota of {limit_bytes}: have models save less, or raise the server's "
+            "checkpoint quota"
+        )
+
+
+class DiskFull(DomainError):
+    """There is no room to store what was sent; what was stored before is untouched."""
+
+    def __init__(self) -> None:
+        super().__init__("the server's disk is full; ask its operator to make room")
+
+
+class StorageUnavailable(DomainError):
+    """The folder of the server cannot be read or written."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"the server's storage cannot be used ({cause}); ask its operator")

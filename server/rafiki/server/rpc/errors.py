@@ -8,6 +8,7 @@ traceback and becomes INTERNAL without details.
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -119,9 +120,22 @@ def to_status(error: BaseException) -> Status | None:
             return Status(code=code.DEADLINE_EXCEEDED, message=str(error))
         case TooManyStreams():
             return Status(code=code.RESOURCE_EXHAUSTED, message=str(error))
-        case OSError(errno=errno.ENOSPC):
-            message = "the server's disk is full; ask its operator to make room"
-            return Status(code=code.RESOURCE_EXHAUSTED, message=message)
+        case errors.QuotaExceeded():
+            metadata = {
+                "job": error.job,
+                "used_bytes": str(error.used_bytes),
+                "limit_bytes": str(error.limit_bytes),
+            }
+            return _status(code.FAILED_PRECONDITION, error, "QUOTA_EXCEEDED", metadata)
+        case errors.DiskFull():
+            return _status(code.RESOURCE_EXHAUSTED, error, "DISK_FULL", {})
+        case errors.StorageUnavailable():
+            return _status(code.UNAVAILABLE, error, "STORAGE_UNAVAILABLE", {})
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return to_status(errors.DiskFull())
+        case OSError(errno=(errno.EROFS | errno.EACCES | errno.EPERM | errno.EIO) as number):
+            logger.error("storage cannot be used: %s", error)
+            return to_status(errors.StorageUnavailable(os.strerror(number)))
         case _:
             return None
 

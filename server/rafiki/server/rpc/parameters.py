@@ -12,6 +12,7 @@ from rafiki.server.rpc.errors import statuses
 from rafiki.server.rpc.pages import cut_page
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
+from rafiki.server.service.collection import Collector
 from rafiki.v1 import params_pb2 as messages
 from rafiki.v1.params_pb2_grpc import (
     ParameterServiceServicer,
@@ -24,15 +25,25 @@ from rafiki.wire.params import (
     digests_from_proto,
 )
 
+# Of the checkpoints that were collected, in one answer.
+_MAX_NAMES = 1000
+
 
 class ParameterServicer(  # type: ignore[misc]  # frames take the place of two messages
     BlobStreams, ParameterServiceServicer
 ):
     """See params.proto."""
 
-    def __init__(self, checkpoints: CheckpointService, blobs: BlobStore, streams: Streams) -> None:
+    def __init__(
+        self,
+        checkpoints: CheckpointService,
+        collector: Collector,
+        blobs: BlobStore,
+        streams: Streams,
+    ) -> None:
         super().__init__(blobs, streams)
         self._checkpoints = checkpoints
+        self._collector = collector
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Has a server make the calls of ParameterService here."""
@@ -91,6 +102,20 @@ class ParameterServicer(  # type: ignore[misc]  # frames take the place of two m
                 scope=scope,
             )
             return messages.ListCheckpointsResponse(checkpoints=page, next_page_token=token)
+
+    def CollectGarbage(
+        self, request: messages.CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> messages.CollectGarbageResponse:
+        """Collects garbage, or says what there is."""
+        with statuses(context):
+            collector = self._collector
+            collected = collector.preview() if request.dry_run else collector.collect()
+            return messages.CollectGarbageResponse(
+                checkpoints=collected.checkpoints[:_MAX_NAMES],
+                checkpoint_count=len(collected.checkpoints),
+                blob_count=collected.blobs,
+                size_bytes=collected.size_bytes,
+            )
 
 
 def _position(checkpoint: Checkpoint) -> list[int | str]:

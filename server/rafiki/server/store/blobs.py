@@ -18,10 +18,11 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -123,20 +124,19 @@ class FileBlobs:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                renewed = datetime.fromtimestamp(status.st_mtime, UTC)
-                yield StoredBlob(Digest(entry.name, status.st_size), renewed)
+                yield StoredBlob(Digest(entry.name, status.st_size), _unused_for(status))
 
-    def remove(self, sha256: str, *, unused_since: datetime) -> int:
+    def remove(self, sha256: str, *, unused_for: timedelta) -> int | None:
         """See `BlobStore`."""
         path = self._path(sha256)
         with self._removing:
             try:
                 status = path.stat()
-                if status.st_mtime > unused_since.timestamp():
-                    return 0
+                if _unused_for(status) < unused_for:
+                    return None
                 path.unlink()
             except FileNotFoundError:
-                return 0
+                return None
         return status.st_size
 
     def close(self) -> None:
@@ -310,6 +310,11 @@ class FileStaging:
                 sync.exception()
         for path in self._verified.values():
             path.unlink(missing_ok=True)
+
+
+def _unused_for(status: os.stat_result) -> timedelta:
+    # Times ahead of the clock, which was set back, are not taken for old.
+    return timedelta(seconds=max(0.0, time.time() - status.st_mtime))
 
 
 def _sync_path(path: Path) -> None:
