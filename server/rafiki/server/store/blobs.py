@@ -165,6 +165,7 @@ class FileBlobs:
             if not target.parent.exists():
                 target.parent.mkdir(exist_ok=True)
                 folders.add(self._folder)
+            os.utime(path)  # it may have waited long for the others of its stream
             path.rename(target)
             folders.add(target.parent)
         self.sync_folders(folders)
