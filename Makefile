@@ -1,4 +1,4 @@
-.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-supernet bench-torch-install bench-control-plane bench-sessions
+.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-control-plane bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-parameters bench-sessions bench-supernet bench-torch-install
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -74,6 +74,9 @@ bench-fashion-mnist: .venv/.installed
 
 bench-enas-rnn: .venv/.installed
 	.venv/bin/python benchmarks/enas_rnn.py $(ARGS)
+
+bench-parameters: .venv/.installed
+	.venv/bin/python benchmarks/parameters.py $(ARGS)
 
 bench-supernet: .venv/.installed
 	.venv/bin/python benchmarks/supernet.py $(ARGS)

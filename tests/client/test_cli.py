@@ -229,7 +229,8 @@ COMMANDS = [
     ),
     *(["advisor", name] for name in ("list", "show")),
     *(["trial", name] for name in ("list", "show", "logs")),
-    ["checkpoint", "download"],
+    *(["checkpoint", name] for name in ("download", "list", "show", "diff")),
+    ["gc"],
 ]
 
 

@@ -90,3 +90,23 @@ def test_the_best_model_is_downloaded_bfloat16_included(
     assert params["half"].dtype == ml_dtypes.bfloat16
     assert params["scale"].shape == ()
     np.testing.assert_array_equal(params["half"], params["means"].astype(ml_dtypes.bfloat16))
+
+
+def test_its_checkpoints_are_listed_shown_and_compared(rafiki: Rafiki, job: str) -> None:
+    listed = json.loads(rafiki("checkpoint", "list", job, "--json").stdout)
+    kept = [item["name"] for item in listed]
+    assert len(kept) >= 2
+    assert len(rafiki("checkpoint", "list", f"{job}/1").stdout.splitlines()) == 1 + len(kept)
+    assert "bfloat16" in rafiki("checkpoint", "show", kept[0]).stdout
+    assert rafiki("checkpoint", "show", job).stdout.startswith(f"trainJobs/{job}/")
+    told = rafiki("checkpoint", "diff", kept[0], kept[0]).stdout
+    assert told == "0 added, 0 removed, 0 changed, 3 unchanged; 0 B would move\n"
+
+
+def test_garbage_is_collected_but_never_the_best(rafiki: Rafiki, job: str) -> None:
+    best = rafiki("checkpoint", "show", job, "--json").stdout
+    told = rafiki("gc", "--dry-run").stdout.splitlines()[-1]
+    assert told.startswith("would remove ")
+    assert rafiki("gc").stdout.splitlines()[-1] == told.replace("would remove", "removed")
+    assert rafiki("gc").stdout.startswith("removed 0 checkpoints and 0 blobs")
+    assert rafiki("checkpoint", "show", job, "--json").stdout == best

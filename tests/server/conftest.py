@@ -17,7 +17,8 @@ from tests.conftest import NewDatabase
 from rafiki.resources import Direction, StudyState, TrainJobState, TrialPhase, TrialState
 from rafiki.server.domain.names import StudyName, TrialName
 from rafiki.server.rpc.authorization import AuthorizationInterceptor, local_superuser
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.service.collection import Collector
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.server.store.tables import studies, train_jobs, trials
 
@@ -62,8 +63,17 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
+def blobs(tmp_path: Path) -> Iterator[FileBlobs]:
+    files = FileBlobs(tmp_path / "blobs")
+    yield files
+    files.close()
+
+
+@pytest.fixture
+def collector(database: Database, blobs: FileBlobs, clock: SettableClock) -> Collector:
+    """Collects whatever nothing names at once."""
+    grace = timedelta(0)
+    return Collector(database, blobs, clock, lambda: {}, grace=grace, keep_best=1)
 
 
 @pytest.fixture

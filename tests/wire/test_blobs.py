@@ -183,12 +183,6 @@ def test_parameters_that_break_a_rule_are_not_encoded() -> None:
         encode_params({"a": np.array(["text"])})
 
 
-def test_a_blob_that_was_changed_is_refused() -> None:
-    tensors, blobs = encode_params({"a": np.zeros(2, np.uint8)})
-    with pytest.raises(WrongDigest):
-        decode_params(tensors, {sha256: b"\0\1" for sha256 in blobs})
-
-
 def test_a_blob_that_is_missing_is_named() -> None:
     tensors, _ = encode_params({"a": np.zeros(2)})
     with pytest.raises(KeyError, match=tensors[0].digest.sha256):

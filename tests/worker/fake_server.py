@@ -143,6 +143,11 @@ class FakeServer(advisor_pb2_grpc.AdvisorServiceServicer, params_pb2_grpc.Parame
         self.blobs |= data
         return params_pb2.UploadBlobsResponse(committed_bytes=sum(map(len, data.values())))
 
+    def CollectGarbage(
+        self, request: params_pb2.CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> params_pb2.CollectGarbageResponse:
+        return params_pb2.CollectGarbageResponse()
+
     def DownloadBlobs(
         self, request: params_pb2.DownloadBlobsRequest, context: grpc.ServicerContext
     ) -> Iterator[params_pb2.DownloadBlobsResponse]:

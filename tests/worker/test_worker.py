@@ -110,6 +110,23 @@ def test_a_checkpoint_that_is_not_there_is_a_problem_of_the_environment(
     assert "checkpoint gone" in error.message
 
 
+def test_a_checkpoint_beyond_the_quota_of_the_job_is_an_error_of_the_trial_that_says_so(
+    bench: WorkerBench,
+) -> None:
+    def refuse(method: str, context: grpc.ServicerContext) -> None:
+        if method == "CreateCheckpoint":
+            abort(context, grpc.StatusCode.FAILED_PRECONDITION, "QUOTA_EXCEEDED")
+
+    bench.server.before = refuse
+    bench.start()
+    bench.assign(opened(bench))
+
+    error = bench.server.outcome().error
+
+    assert error.kind == trials_pb2.TRIAL_ERROR_KIND_ENVIRONMENT
+    assert "QUOTA_EXCEEDED: quota_exceeded" in error.message
+
+
 def test_data_that_are_not_there_are_a_problem_of_the_environment(bench: WorkerBench) -> None:
     bench.start()
     session = opened(bench)

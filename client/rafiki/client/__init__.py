@@ -1,5 +1,6 @@
 """What programs use to talk to a Rafiki server: `Client`, and the errors it raises."""
 
+from rafiki.client.checkpoints import CheckpointDiff, Garbage
 from rafiki.client.client import DEFAULT_ADDRESS, Client
 from rafiki.client.errors import (
     BlobCorrupt,
@@ -16,6 +17,7 @@ from rafiki.client.errors import (
     LeaseLost,
     ModelRejected,
     ProtocolViolation,
+    QuotaExceeded,
     RafikiError,
     RequestIdReused,
     ResourceAlreadyExists,
@@ -35,10 +37,12 @@ __all__ = [
     "BlobCorrupt",
     "BlobsMissing",
     "CallTimedOut",
+    "CheckpointDiff",
     "Client",
     "DataError",
     "DigestMismatch",
     "FieldViolation",
+    "Garbage",
     "InfeasibleBudget",
     "InvalidField",
     "InvalidKnobs",
@@ -47,6 +51,7 @@ __all__ = [
     "LeaseLost",
     "ModelRejected",
     "ProtocolViolation",
+    "QuotaExceeded",
     "RafikiError",
     "RequestIdReused",
     "ResourceAlreadyExists",

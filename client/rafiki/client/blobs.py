@@ -4,7 +4,10 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rafiki.client.transport import Transport
+import grpc
+
+from rafiki.client.errors import BlobsMissing
+from rafiki.client.transport import Request, Response, Transport
 from rafiki.resources import Digest
 from rafiki.v1 import params_pb2, params_pb2_grpc
 from rafiki.wire.blobs import CHUNK_BYTES
@@ -44,3 +47,29 @@ def is_stored(transport: Transport, digest: Digest) -> bool:
         digests=[params_pb2.Digest(sha256=digest.sha256, size_bytes=digest.size_bytes)]
     )
     return not transport.unary(stub.FindMissingBlobs, request).missing_digests
+
+
+def upload(
+    transport: Transport,
+    method: "grpc.StreamUnaryMultiCallable[Request, Response]",
+    requests: Callable[[bool], Iterator[Request]],
+    size_bytes: int,
+    *,
+    is_stored: bool,
+) -> Response:
+    """The response to a stream that carries a blob, without its bytes if it is stored.
+
+    Args:
+        transport: To the server.
+        method: The call.
+        requests: Its requests, with the bytes or without.
+        size_bytes: Of the blob.
+        is_stored: Whether the server has said that it has the blob.
+    """
+    try:
+        return transport.uploading(method, lambda: requests(not is_stored), size_bytes)
+    except BlobsMissing:
+        if not is_stored:
+            raise
+        # Nothing named it, and it was collected in the meantime.
+        return transport.uploading(method, lambda: requests(True), size_bytes)

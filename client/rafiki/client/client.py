@@ -10,6 +10,7 @@ import numpy as np
 
 from rafiki.client import blobs, checkpoints, watching
 from rafiki.client.blobs import OnProgress
+from rafiki.client.checkpoints import CheckpointDiff, Garbage
 from rafiki.client.pages import PAGE_SIZE, walk
 from rafiki.client.transport import Transport
 from rafiki.model.knobs import KnobConfig
@@ -138,15 +139,17 @@ class Client:
         metadata = models_pb2.CreateModelMetadata(
             model=model_to_proto(model), request_id=str(uuid4())
         )
-        skip = blobs.is_stored(self._transport, model.source)
+        is_stored = blobs.is_stored(self._transport, model.source)
 
-        def requests() -> Iterator[models_pb2.CreateModelRequest]:
+        def requests(sends: bool) -> Iterator[models_pb2.CreateModelRequest]:
             yield models_pb2.CreateModelRequest(metadata=metadata)
-            parts = iter(()) if skip else chunks(data)
+            parts = map(bytes, chunks(data)) if sends else iter(())
             for chunk in blobs.counted(parts, len(data), on_progress):
                 yield models_pb2.CreateModelRequest(chunk=chunk)
 
-        response = self._transport.uploading(self._models.CreateModel, requests, len(data))
+        response = blobs.upload(
+            self._transport, self._models.CreateModel, requests, len(data), is_stored=is_stored
+        )
         return model_from_proto(response.model)
 
     def get_model(self, name: str) -> Model:
@@ -188,17 +191,16 @@ class Client:
         metadata = datasets_pb2.CreateDatasetMetadata(
             dataset=dataset_to_proto(dataset), request_id=str(uuid4())
         )
-        skip = blobs.is_stored(self._transport, digest)
+        is_stored = blobs.is_stored(self._transport, digest)
 
-        def requests() -> Iterator[datasets_pb2.CreateDatasetRequest]:
+        def requests(sends: bool) -> Iterator[datasets_pb2.CreateDatasetRequest]:
             yield datasets_pb2.CreateDatasetRequest(metadata=metadata)
-            parts = iter(()) if skip else blobs.chunks_of_file(path)
+            parts = blobs.chunks_of_file(path) if sends else iter(())
             for chunk in blobs.counted(parts, digest.size_bytes, on_progress):
                 yield datasets_pb2.CreateDatasetRequest(chunk=chunk)
 
-        response = self._transport.uploading(
-            self._datasets.CreateDataset, requests, digest.size_bytes
-        )
+        size_bytes, method = digest.size_bytes, self._datasets.CreateDataset
+        response = blobs.upload(self._transport, method, requests, size_bytes, is_stored=is_stored)
         return dataset_from_proto(response.dataset)
 
     def get_dataset(self, name: str) -> Dataset:
@@ -425,6 +427,27 @@ class Client:
     def download_checkpoint(self, name: str) -> dict[str, "np.ndarray"]:
         """The tensors of a checkpoint by path, each verified against its digest."""
         return checkpoints.download(self._transport, self.get_checkpoint(name))
+
+    def list_checkpoints(self, study: str) -> Iterator[Checkpoint]:
+        """The checkpoints of a study that are kept, newest first, without their tensors."""
+
+        def fetch(token: str) -> tuple[Sequence[Checkpoint], str]:
+            request = params_pb2.ListCheckpointsRequest(
+                parent=study, page_size=PAGE_SIZE, page_token=token
+            )
+            page = self._transport.unary(self._params.ListCheckpoints, request)
+            return [checkpoint_from_proto(c) for c in page.checkpoints], page.next_page_token
+
+        return walk(fetch)
+
+    def diff_checkpoints(self, old: str, new: str) -> CheckpointDiff:
+        """What the tensors of one checkpoint are to those of another, by their digests."""
+        return checkpoints.diff(self.get_checkpoint(old), self.get_checkpoint(new))
+
+    def collect_garbage(self, *, dry_run: bool = False) -> Garbage:
+        """Removes the checkpoints and blobs that nobody needs; or says what it would remove."""
+        request = params_pb2.CollectGarbageRequest(dry_run=dry_run)
+        return checkpoints.garbage(self._transport.unary(self._params.CollectGarbage, request))
 
 
 def _all_studies(parent: str) -> str:

@@ -13,6 +13,7 @@
     ├── LeaseLost              LEASE_LOST
     ├── ProtocolViolation      PROTOCOL_VIOLATION
     ├── SessionSuperseded      SESSION_SUPERSEDED
+    ├── QuotaExceeded          QUOTA_EXCEEDED
     ├── StorageUnavailable     STORAGE_UNAVAILABLE
     ├── StorageFull            STORAGE_FULL
     ├── InvalidRequest         what was sent is wrong
@@ -131,8 +132,12 @@ class SessionSuperseded(RafikiError):
     """Another session of the same worker was opened."""
 
 
+class QuotaExceeded(RafikiError):
+    """The checkpoints of a job would take more bytes than the server lets it have."""
+
+
 class StorageUnavailable(RafikiError):
-    """The server cannot read or write its database now."""
+    """The server cannot read or write its database or its folder now."""
 
 
 class StorageFull(RafikiError):
@@ -200,6 +205,7 @@ BY_REASON: Mapping[str, type[RafikiError]] = {
     "BLOBS_MISSING": BlobsMissing,
     "DIGEST_MISMATCH": DigestMismatch,
     "BLOB_CORRUPT": BlobCorrupt,
+    "QUOTA_EXCEEDED": QuotaExceeded,
 }
 
 

@@ -64,9 +64,15 @@ def trial_name(text: str, job: str = "") -> str:
     )
 
 
-def is_checkpoint(text: str) -> bool:
-    """Whether `text` is the full name of a checkpoint."""
-    return _CHECKPOINT.fullmatch(text) is not None
+def checkpoint_name(text: str) -> str:
+    """The full name of a checkpoint, from that or a1b2c3d4/1/7-1; "" if `text` is none."""
+    if _CHECKPOINT.fullmatch(text):
+        return text
+    parts = text.split("/")
+    if len(parts) != 3:
+        return ""
+    name = f"trainJobs/{parts[0]}/studies/{parts[1]}/checkpoints/{parts[2]}"
+    return name if _CHECKPOINT.fullmatch(name) else ""
 
 
 def study_of(name: str) -> str:

@@ -74,17 +74,29 @@ def encode_tensor(array: np.ndarray) -> bytes:
     Raises:
         InvalidParams: The dtype is not in `DTYPES`.
     """
-    if dtype_name(array) == "bool":
-        return np.not_equal(array.view(np.uint8), 0).tobytes()
-    bits = _bits(array)
-    little: np.ndarray = array.view(bits).astype(bits.newbyteorder("<"), copy=False)
-    return little.tobytes()
+    return _little_endian(array).tobytes()
+
+
+def tensor_bytes(array: np.ndarray) -> memoryview:
+    """As `encode_tensor`, but a view of the memory of `array` where that holds just these bytes.
+
+    Raises:
+        InvalidParams: The dtype is not in `DTYPES`.
+    """
+    elements = np.ascontiguousarray(_little_endian(array)).reshape(-1)
+    return elements.view(np.uint8).data
 
 
 def decode_tensor(
-    data: bytes | bytearray | memoryview, dtype: str, shape: Sequence[int]
+    data: bytes | bytearray | memoryview,
+    dtype: str,
+    shape: Sequence[int],
+    *,
+    copy: bool = True,
 ) -> np.ndarray:
-    """The array that `encode_tensor` gave `data` for: a writable copy, native byte order.
+    """The array that `encode_tensor` gave `data` for, in native byte order.
+
+    It is a writable copy; or, without `copy`, perhaps a view of `data`.
 
     Raises:
         InvalidParams: The dtype is unknown, the shape negative or too deep, or `data` does
@@ -98,7 +110,7 @@ def decode_tensor(
     if size_bytes != expected:
         raise InvalidParams(f"{dtype}{list(shape)} takes {expected} bytes, not {size_bytes}")
     bits = np.dtype(f"u{kind.itemsize}")
-    elements = np.frombuffer(data, bits.newbyteorder("<")).astype(bits)
+    elements = np.frombuffer(data, bits.newbyteorder("<")).astype(bits, copy=copy)
     if dtype == "bool" and elements.size and elements.max() > 1:
         raise InvalidParams("a bool is stored as 0 or 1")
     return elements.view(kind).reshape(tuple(shape))
@@ -139,6 +151,14 @@ def check_params(params: object) -> None:
 def is_training_state(path: str) -> bool:
     """Whether a tensor is needed only to train on, and left out of deployable checkpoints."""
     return path.startswith("optimizer/")
+
+
+def _little_endian(array: np.ndarray) -> np.ndarray:
+    if dtype_name(array) == "bool":
+        return np.not_equal(array.view(np.uint8), 0)
+    bits = _bits(array)
+    little: np.ndarray = array.view(bits).astype(bits.newbyteorder("<"), copy=False)
+    return little
 
 
 def _bits(array: np.ndarray) -> np.dtype:

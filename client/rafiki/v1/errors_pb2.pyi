@@ -93,12 +93,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A stored blob no longer matches its digest; it is dropped, and missing from
     now on. Code: DATA_LOSS. Metadata: `sha256`.
     """
-    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 30
-    """The database cannot be read or written now: it is away, locked or damaged, or
-    its disk fails. Code: UNAVAILABLE. What the call wrote may or may not be stored;
-    calls that are safe to repeat should be repeated, after a while.
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 19
+    """The checkpoints of a job would take more bytes than the server lets it have.
+    Code: FAILED_PRECONDITION. Metadata: `job`, `used_bytes`, `limit_bytes`.
     """
-    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 31
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 20
+    """The server's storage cannot be read or written now: the database is away,
+    locked or damaged, its disk fails, or its folder is read-only. Code:
+    UNAVAILABLE. What the call wrote may or may not be stored; calls that are safe
+    to repeat should be repeated, after a while.
+    """
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 21
     """There is no room on the server's disk for what the call would store. Code:
     RESOURCE_EXHAUSTED. Nothing was stored; repeat the call once there is room.
     """
@@ -181,12 +186,17 @@ ERROR_REASON_BLOB_CORRUPT: ErrorReason.ValueType  # 18
 """A stored blob no longer matches its digest; it is dropped, and missing from
 now on. Code: DATA_LOSS. Metadata: `sha256`.
 """
-ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 30
-"""The database cannot be read or written now: it is away, locked or damaged, or
-its disk fails. Code: UNAVAILABLE. What the call wrote may or may not be stored;
-calls that are safe to repeat should be repeated, after a while.
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 19
+"""The checkpoints of a job would take more bytes than the server lets it have.
+Code: FAILED_PRECONDITION. Metadata: `job`, `used_bytes`, `limit_bytes`.
 """
-ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 31
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 20
+"""The server's storage cannot be read or written now: the database is away,
+locked or damaged, its disk fails, or its folder is read-only. Code:
+UNAVAILABLE. What the call wrote may or may not be stored; calls that are safe
+to repeat should be repeated, after a while.
+"""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 21
 """There is no room on the server's disk for what the call would store. Code:
 RESOURCE_EXHAUSTED. Nothing was stored; repeat the call once there is room.
 """

@@ -71,6 +71,11 @@ class ParameterServiceStub:
                 request_serializer=rafiki_dot_v1_dot_params__pb2.ListCheckpointsRequest.SerializeToString,
                 response_deserializer=rafiki_dot_v1_dot_params__pb2.ListCheckpointsResponse.FromString,
                 _registered_method=True)
+        self.CollectGarbage = channel.unary_unary(
+                '/rafiki.v1.ParameterService/CollectGarbage',
+                request_serializer=rafiki_dot_v1_dot_params__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=rafiki_dot_v1_dot_params__pb2.CollectGarbageResponse.FromString,
+                _registered_method=True)
 
 
 class ParameterServiceServicer:
@@ -84,7 +89,8 @@ class ParameterServiceServicer:
     """
 
     def FindMissingBlobs(self, request, context):
-        """FindMissingBlobs answers which blobs must be uploaded.
+        """FindMissingBlobs answers which blobs must be uploaded. The others are kept
+        for the server's grace period from now on, even if nothing names them yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,16 +115,18 @@ class ParameterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateCheckpoint(self, request, context):
-        """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION
-        (BLOBS_MISSING) unless every blob it names is stored, and with
-        FAILED_PRECONDITION (LEASE_LOST) where CompleteTrial would.
+        """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION:
+        BLOBS_MISSING unless every blob it names is stored (upload them again, one
+        that nothing named may have been collected), LEASE_LOST where CompleteTrial
+        would, QUOTA_EXCEEDED if the job has too many bytes of checkpoints.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """GetCheckpoint reads a manifest. Fails with NOT_FOUND.
+        """GetCheckpoint reads a manifest. Fails with NOT_FOUND, also once the
+        checkpoint has been collected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +135,14 @@ class ParameterServiceServicer:
     def ListCheckpoints(self, request, context):
         """ListCheckpoints reads the checkpoints of a study, newest first, without
         their tensors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """CollectGarbage removes the checkpoints that nobody needs any more, and the
+        blobs that nothing names, as the server does by itself from time to time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,6 +180,11 @@ def add_ParameterServiceServicer_to_server(servicer, server):
                     servicer.ListCheckpoints,
                     request_deserializer=rafiki_dot_v1_dot_params__pb2.ListCheckpointsRequest.FromString,
                     response_serializer=rafiki_dot_v1_dot_params__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=rafiki_dot_v1_dot_params__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=rafiki_dot_v1_dot_params__pb2.CollectGarbageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -335,6 +356,33 @@ class ParameterService:
             '/rafiki.v1.ParameterService/ListCheckpoints',
             rafiki_dot_v1_dot_params__pb2.ListCheckpointsRequest.SerializeToString,
             rafiki_dot_v1_dot_params__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rafiki.v1.ParameterService/CollectGarbage',
+            rafiki_dot_v1_dot_params__pb2.CollectGarbageRequest.SerializeToString,
+            rafiki_dot_v1_dot_params__pb2.CollectGarbageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,7 +41,9 @@ class ParameterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ParameterServiceAsyncStub: ...
     FindMissingBlobs: _grpc.UnaryUnaryMultiCallable[_params_pb2.FindMissingBlobsRequest, _params_pb2.FindMissingBlobsResponse]
-    """FindMissingBlobs answers which blobs must be uploaded."""
+    """FindMissingBlobs answers which blobs must be uploaded. The others are kept
+    for the server's grace period from now on, even if nothing names them yet.
+    """
     UploadBlobs: _grpc.StreamUnaryMultiCallable[_params_pb2.UploadBlobsRequest, _params_pb2.UploadBlobsResponse]
     """UploadBlobs stores blobs: for each, one `header` then chunks in order until
     `size_bytes` have been sent. A blob is stored once its digest is verified,
@@ -53,15 +55,22 @@ class ParameterServiceStub:
     Fails with NOT_FOUND before the first frame, DATA_LOSS (BLOB_CORRUPT).
     """
     CreateCheckpoint: _grpc.UnaryUnaryMultiCallable[_params_pb2.CreateCheckpointRequest, _params_pb2.CreateCheckpointResponse]
-    """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION
-    (BLOBS_MISSING) unless every blob it names is stored, and with
-    FAILED_PRECONDITION (LEASE_LOST) where CompleteTrial would.
+    """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION:
+    BLOBS_MISSING unless every blob it names is stored (upload them again, one
+    that nothing named may have been collected), LEASE_LOST where CompleteTrial
+    would, QUOTA_EXCEEDED if the job has too many bytes of checkpoints.
     """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_params_pb2.GetCheckpointRequest, _params_pb2.GetCheckpointResponse]
-    """GetCheckpoint reads a manifest. Fails with NOT_FOUND."""
+    """GetCheckpoint reads a manifest. Fails with NOT_FOUND, also once the
+    checkpoint has been collected.
+    """
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_params_pb2.ListCheckpointsRequest, _params_pb2.ListCheckpointsResponse]
     """ListCheckpoints reads the checkpoints of a study, newest first, without
     their tensors.
+    """
+    CollectGarbage: _grpc.UnaryUnaryMultiCallable[_params_pb2.CollectGarbageRequest, _params_pb2.CollectGarbageResponse]
+    """CollectGarbage removes the checkpoints that nobody needs any more, and the
+    blobs that nothing names, as the server does by itself from time to time.
     """
 
 @_typing.type_check_only
@@ -77,7 +86,9 @@ class ParameterServiceAsyncStub(ParameterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     FindMissingBlobs: _aio.UnaryUnaryMultiCallable[_params_pb2.FindMissingBlobsRequest, _params_pb2.FindMissingBlobsResponse]  # type: ignore[assignment]
-    """FindMissingBlobs answers which blobs must be uploaded."""
+    """FindMissingBlobs answers which blobs must be uploaded. The others are kept
+    for the server's grace period from now on, even if nothing names them yet.
+    """
     UploadBlobs: _aio.StreamUnaryMultiCallable[_params_pb2.UploadBlobsRequest, _params_pb2.UploadBlobsResponse]  # type: ignore[assignment]
     """UploadBlobs stores blobs: for each, one `header` then chunks in order until
     `size_bytes` have been sent. A blob is stored once its digest is verified,
@@ -89,15 +100,22 @@ class ParameterServiceAsyncStub(ParameterServiceStub):
     Fails with NOT_FOUND before the first frame, DATA_LOSS (BLOB_CORRUPT).
     """
     CreateCheckpoint: _aio.UnaryUnaryMultiCallable[_params_pb2.CreateCheckpointRequest, _params_pb2.CreateCheckpointResponse]  # type: ignore[assignment]
-    """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION
-    (BLOBS_MISSING) unless every blob it names is stored, and with
-    FAILED_PRECONDITION (LEASE_LOST) where CompleteTrial would.
+    """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION:
+    BLOBS_MISSING unless every blob it names is stored (upload them again, one
+    that nothing named may have been collected), LEASE_LOST where CompleteTrial
+    would, QUOTA_EXCEEDED if the job has too many bytes of checkpoints.
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_params_pb2.GetCheckpointRequest, _params_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """GetCheckpoint reads a manifest. Fails with NOT_FOUND."""
+    """GetCheckpoint reads a manifest. Fails with NOT_FOUND, also once the
+    checkpoint has been collected.
+    """
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_params_pb2.ListCheckpointsRequest, _params_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
     """ListCheckpoints reads the checkpoints of a study, newest first, without
     their tensors.
+    """
+    CollectGarbage: _aio.UnaryUnaryMultiCallable[_params_pb2.CollectGarbageRequest, _params_pb2.CollectGarbageResponse]  # type: ignore[assignment]
+    """CollectGarbage removes the checkpoints that nobody needs any more, and the
+    blobs that nothing names, as the server does by itself from time to time.
     """
 
 class ParameterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -116,7 +134,9 @@ class ParameterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _params_pb2.FindMissingBlobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_params_pb2.FindMissingBlobsResponse, _abc.Awaitable[_params_pb2.FindMissingBlobsResponse]]:
-        """FindMissingBlobs answers which blobs must be uploaded."""
+        """FindMissingBlobs answers which blobs must be uploaded. The others are kept
+        for the server's grace period from now on, even if nothing names them yet.
+        """
 
     @_abc_1.abstractmethod
     def UploadBlobs(
@@ -146,9 +166,10 @@ class ParameterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _params_pb2.CreateCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_params_pb2.CreateCheckpointResponse, _abc.Awaitable[_params_pb2.CreateCheckpointResponse]]:
-        """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION
-        (BLOBS_MISSING) unless every blob it names is stored, and with
-        FAILED_PRECONDITION (LEASE_LOST) where CompleteTrial would.
+        """CreateCheckpoint publishes a manifest. Fails with FAILED_PRECONDITION:
+        BLOBS_MISSING unless every blob it names is stored (upload them again, one
+        that nothing named may have been collected), LEASE_LOST where CompleteTrial
+        would, QUOTA_EXCEEDED if the job has too many bytes of checkpoints.
         """
 
     @_abc_1.abstractmethod
@@ -157,7 +178,9 @@ class ParameterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _params_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_params_pb2.GetCheckpointResponse, _abc.Awaitable[_params_pb2.GetCheckpointResponse]]:
-        """GetCheckpoint reads a manifest. Fails with NOT_FOUND."""
+        """GetCheckpoint reads a manifest. Fails with NOT_FOUND, also once the
+        checkpoint has been collected.
+        """
 
     @_abc_1.abstractmethod
     def ListCheckpoints(
@@ -167,6 +190,16 @@ class ParameterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_params_pb2.ListCheckpointsResponse, _abc.Awaitable[_params_pb2.ListCheckpointsResponse]]:
         """ListCheckpoints reads the checkpoints of a study, newest first, without
         their tensors.
+        """
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _params_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_params_pb2.CollectGarbageResponse, _abc.Awaitable[_params_pb2.CollectGarbageResponse]]:
+        """CollectGarbage removes the checkpoints that nobody needs any more, and the
+        blobs that nothing names, as the server does by itself from time to time.
         """
 
 def add_ParameterServiceServicer_to_server(servicer: ParameterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,11 +7,12 @@ bytes of a chunk. Nothing here does I/O.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
 
-from rafiki.model.params import Params, check_params, decode_tensor, dtype_name, encode_tensor
+from rafiki.model.params import Params, check_params, decode_tensor, dtype_name, tensor_bytes
 from rafiki.resources import Digest, Tensor
 from rafiki.v1 import params_pb2
 from rafiki.wire.fields import InvalidField, at
@@ -19,8 +20,12 @@ from rafiki.wire.params import digest_from_proto, digest_to_proto
 
 CHUNK_BYTES = 1 << 20
 
+# hashlib lets other threads run meanwhile; for fewer bytes they would cost more than they bring.
+_HASH_THREADS = 2
+_HASH_ALONE_BYTES = 8 << 20
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
-Frame: TypeAlias = Digest | bytes
+Frame: TypeAlias = Digest | Buffer
 
 
 class BrokenFrames(ValueError):
@@ -62,14 +67,11 @@ def frames(
 
 def chunks(
     data: Buffer, *, chunk_bytes: int = CHUNK_BYTES, offset_bytes: int = 0
-) -> Iterator[bytes]:
-    """The bytes of a blob in chunks; none if it is empty."""
-    if type(data) is bytes and not offset_bytes and 0 < len(data) <= chunk_bytes:
-        yield data
-        return
-    view = memoryview(data).cast("B")
+) -> Iterator[memoryview]:
+    """The bytes of a blob in chunks, which are views of it; none if it is empty."""
+    view = memoryview(data).cast("B") if data else memoryview(b"")
     for start in range(offset_bytes, len(view), chunk_bytes):
-        yield bytes(view[start : start + chunk_bytes])
+        yield view[start : start + chunk_bytes]
 
 
 def upload_requests(parts: Iterable[Frame]) -> Iterator[params_pb2.UploadBlobsRequest]:
@@ -78,7 +80,7 @@ def upload_requests(parts: Iterable[Frame]) -> Iterator[params_pb2.UploadBlobsRe
         if isinstance(frame, Digest):
             yield params_pb2.UploadBlobsRequest(header=digest_to_proto(frame))
         else:
-            yield params_pb2.UploadBlobsRequest(chunk=frame)
+            yield params_pb2.UploadBlobsRequest(chunk=bytes(frame))
 
 
 def download_responses(parts: Iterable[Frame]) -> Iterator[params_pb2.DownloadBlobsResponse]:
@@ -87,7 +89,7 @@ def download_responses(parts: Iterable[Frame]) -> Iterator[params_pb2.DownloadBl
         if isinstance(frame, Digest):
             yield params_pb2.DownloadBlobsResponse(header=digest_to_proto(frame))
         else:
-            yield params_pb2.DownloadBlobsResponse(chunk=frame)
+            yield params_pb2.DownloadBlobsResponse(chunk=bytes(frame))
 
 
 def frame_from_proto(
@@ -138,7 +140,7 @@ class FrameReader:
         if self.current is not None:
             raise BrokenFrames(f"the stream ended with {self._left} bytes of a blob to come")
 
-    def _chunk(self, chunk: bytes) -> None:
+    def _chunk(self, chunk: Buffer) -> None:
         if self.current is None:
             raise BrokenFrames("a chunk came before its header")
         if not 1 <= len(chunk) <= self._chunk_bytes:
@@ -158,7 +160,7 @@ class FrameReader:
 
 def read_blobs(
     parts: Iterable[Frame], expected: Iterable[Digest], *, chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[tuple[Digest, bytes]]:
+) -> Iterator[tuple[Digest, Buffer]]:
     """The blobs of a stream, each verified and held in memory as a whole.
 
     Args:
@@ -172,7 +174,7 @@ def read_blobs(
     """
     reader = FrameReader(chunk_bytes=chunk_bytes)
     wanted = iter(expected)
-    held: list[bytes] = []
+    held: list[Buffer] = []
     for frame in parts:
         if isinstance(frame, Digest):
             if frame != next(wanted, None):
@@ -190,8 +192,10 @@ def read_blobs(
 
 def encode_params(
     params: Params, updates: Mapping[str, int] | None = None
-) -> tuple[list[Tensor], dict[str, bytes]]:
+) -> tuple[list[Tensor], dict[str, Buffer]]:
     """Parameters as tensors sorted by path, and their bytes by SHA-256.
+
+    The bytes are views of the arrays where possible: these must not change meanwhile.
 
     Args:
         params: Arrays by path.
@@ -202,12 +206,12 @@ def encode_params(
     """
     check_params(params)
     counts = updates or {}
+    paths = sorted(params)
+    contents = [tensor_bytes(params[path]) for path in paths]
     tensors: list[Tensor] = []
-    blobs: dict[str, bytes] = {}
-    for path in sorted(params):
+    blobs: dict[str, Buffer] = {}
+    for path, data, digest in zip(paths, contents, _digests(contents), strict=True):
         array = params[path]
-        data = encode_tensor(array)
-        digest = digest_of(data)
         blobs.setdefault(digest.sha256, data)
         tensors.append(
             Tensor(
@@ -221,22 +225,33 @@ def encode_params(
     return tensors, blobs
 
 
-def decode_params(tensors: Sequence[Tensor], blobs: Mapping[str, Buffer]) -> dict[str, np.ndarray]:
+def _digests(contents: Sequence[Buffer]) -> list[Digest]:
+    """The digests of contents; many bytes are hashed on several cores."""
+    if sum(map(len, contents)) < _HASH_ALONE_BYTES:
+        return list(map(digest_of, contents))
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return list(pool.map(digest_of, contents))
+
+
+def decode_params(
+    tensors: Sequence[Tensor], blobs: Mapping[str, Buffer], *, copy: bool = True
+) -> dict[str, np.ndarray]:
     """The parameters that `encode_params` gave `tensors` and `blobs` for.
 
+    The blobs are known to match their digests, as those of `read_blobs` are.
+
+    Args:
+        tensors: The manifest.
+        blobs: By SHA-256.
+        copy: Whether the arrays can be written to; otherwise they may be views of the blobs.
+
     Raises:
-        WrongDigest: The bytes of a blob do not match.
         InvalidParams: A tensor does not fit its bytes.
         KeyError: A blob is missing; the argument is its SHA-256.
     """
-    verified: set[str] = set()
-    params: dict[str, np.ndarray] = {}
-    for tensor in tensors:
-        data = blobs[tensor.digest.sha256]
-        if tensor.digest.sha256 not in verified:
-            actual = digest_of(data)
-            if actual != tensor.digest:
-                raise WrongDigest(tensor.digest.sha256, actual.sha256)
-            verified.add(tensor.digest.sha256)
-        params[tensor.path] = decode_tensor(data, tensor.dtype, tensor.shape)
-    return params
+    return {
+        tensor.path: decode_tensor(
+            blobs[tensor.digest.sha256], tensor.dtype, tensor.shape, copy=copy
+        )
+        for tensor in tensors
+    }

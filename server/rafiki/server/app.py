@@ -28,6 +28,7 @@ from rafiki.server.rpc.models import ModelServicer
 from rafiki.server.rpc.parameters import ParameterServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
+from rafiki.server.service.collection import Collector
 from rafiki.server.service.datasets import DatasetService
 from rafiki.server.service.dispatch import Dispatcher
 from rafiki.server.service.job_views import JobViews
@@ -43,7 +44,8 @@ from rafiki.server.service.study_runner import StudyRunner
 from rafiki.server.service.surroundings import Surroundings
 from rafiki.server.service.watch import Bells, WatchService
 from rafiki.server.store.backend import UnusableDatabase
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.store.blob_cache import CachedBlobs
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.server.store.sqlite import hold
 from rafiki.server.store.totals import study_totals, trial_totals
@@ -57,7 +59,6 @@ from rafiki.v1 import (
     models_pb2,
     models_pb2_grpc,
     params_pb2,
-    params_pb2_grpc,
 )
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ class Server:
         except BaseException:
             self._held.close()
             raise
-        blobs = BlobStore(config.data_dir / "blobs")
+        files = self._blobs = FileBlobs(config.data_dir / "blobs", sync=config.sync_blobs)
+        blobs = CachedBlobs(files, config.blob_cache_bytes)
         leases = self._leases = LeaseTable()
         bells = Bells()
         self._dispatcher = Dispatcher(
@@ -167,17 +169,32 @@ class Server:
         datasets = DatasetServicer(
             DatasetService(self._database, blobs, clock), blobs, self._byte_streams
         )
-        parameters = ParameterServicer(
-            CheckpointService(self._database, blobs, clock), blobs, self._byte_streams
+        self._collector = Collector(
+            self._database,
+            blobs,
+            clock,
+            self._jobs.needed_checkpoints,
+            grace=timedelta(seconds=config.gc_grace_s),
+            keep_best=config.keep_best,
         )
+        checkpoints = CheckpointService(
+            self._database,
+            blobs,
+            clock,
+            quota_bytes=config.checkpoint_quota_bytes,
+            make_room=self._collector.collect_checkpoints,
+        )
+        parameters = ParameterServicer(checkpoints, self._collector, blobs, self._byte_streams)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(self._job_servicer, self._server)
         advisor_pb2_grpc.add_AdvisorServiceServicer_to_server(advisor, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
         datasets_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, self._server)
-        params_pb2_grpc.add_ParameterServiceServicer_to_server(parameters, self._server)
+        parameters.add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*_SERVICES, reflection.SERVICE_NAME], self._server)
-        self._housekeeping: asyncio.Task[None] | None = None
+        # Of its own: a collection may take long.
+        self._collecting = ThreadPoolExecutor(1, thread_name_prefix="rafiki-gc")
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Restores what ran before, then serves.
@@ -197,7 +214,10 @@ class Server:
         await self._server.start()
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._housekeeping = loop.create_task(self._keep_house())
+        self._background = [
+            loop.create_task(self._keep_house()),
+            loop.create_task(self._collect_garbage()),
+        ]
         logger.info("server started port=%d data_dir=%s", self.port, self.config.data_dir)
 
     async def stop(self) -> None:
@@ -212,8 +232,8 @@ class Server:
                 await self._dispatcher.quiet()
         except TimeoutError:
             logger.info("sessions left open workers=%d", len(self._dispatcher.workers))
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
+        for task in self._background:
+            task.cancel()
         await self._server.stop(grace=0.5)
         await self._dispatcher.close()
         for streams in (self._byte_streams, self._watch_streams, self._session_streams):
@@ -221,6 +241,8 @@ class Server:
         self._executor.shutdown()
         if self.metrics_port and self._metering is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metering.close)
+        self._collecting.shutdown()
+        self._blobs.close()
         self._database.close()
         self._held.close()
 
@@ -270,6 +292,16 @@ class Server:
             except StorageError as error:
                 logger.error("the database fails error=%s", error)
             await asyncio.sleep(_VERIFY_S)
+
+    async def _collect_garbage(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.config.gc_interval_s)
+            try:
+                await loop.run_in_executor(self._collecting, self._collector.collect)
+            except (OSError, StorageError):
+                # A full disk, for one, passes; the next time may do.
+                logger.exception("garbage not collected")
 
 
 def _open_database(config: ServerConfig, metering: Metering | None) -> Database:

@@ -43,6 +43,24 @@ class ServerConfig(Settings):
     lease_s: float = Field(
         default=20.0, description="seconds after which a silent worker loses its trials"
     )
+    checkpoint_quota_bytes: int = Field(
+        default=0, ge=0, description="bytes the checkpoints of a job may take; 0 for any"
+    )
+    keep_best: int = Field(
+        default=5, ge=0, description="best trials of each study whose checkpoints are kept"
+    )
+    gc_interval_s: float = Field(
+        default=600.0, gt=0, description="seconds between collections of garbage"
+    )
+    gc_grace_s: float = Field(
+        default=3600.0, ge=0, description="seconds that a blob which nothing names is kept"
+    )
+    blob_cache_bytes: int = Field(
+        default=256 << 20, ge=0, description="memory for blobs asked for again and again"
+    )
+    sync_blobs: bool = Field(
+        default=True, description="whether blobs are on the disk before an answer"
+    )
     unary_threads: int = Field(
         default=16, ge=1, le=256, description="threads that answer calls other than streams"
     )

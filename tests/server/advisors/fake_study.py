@@ -106,6 +106,7 @@ class FakeStudy:
     """Runs an advisor to its end, with `workers` workers of uneven speed by `seed`.
 
     A trial that reports and is told to stop ends at once, as it would have ended later.
+    Checkpoints are collected as soon as the advisor does not need them.
     """
 
     config: AdvisorConfig
@@ -131,6 +132,7 @@ class FakeStudy:
         # What is to come: (time, trial, step); the step that is its end is infinite.
         self._agenda: list[tuple[float, int, float]] = []
         self._live: set[int] = set()
+        self._collected: set[str] = set()
         self._now_s = 0.0
         self._start_s: float | None = None
 
@@ -168,6 +170,7 @@ class FakeStudy:
                 number=len(self.proposals) + 1, elapsed_s=self.elapsed_s, workers=self.workers
             )
             decision = self.advisor.decide(situation)
+            self._collect(decision)
             self.asked.append(Asked(len(self.events), situation, decision))
             match decision:
                 case Wait():
@@ -178,6 +181,20 @@ class FakeStudy:
                     self._merge(decision)
                 case Proposal():
                     self._commit(situation.number, decision)
+
+    def _collect(self, decision: Decision) -> None:
+        """Collects what is not needed, and checks that `decision` is not based on any of that."""
+        made = {e.checkpoint for e in self.events if isinstance(e, Ended | Merged)}
+        self._collected |= made - self.advisor.needed_checkpoints()
+        match decision:
+            case Merge():
+                used = {decision.base, *decision.shards}
+            case Proposal():
+                used = {decision.start_checkpoint}
+            case _:
+                used = set()
+        lost = (used - {""}) & self._collected
+        assert not lost, f"{lost} would have been collected"
 
     def _merge(self, merge: Merge) -> None:
         error = self.merge_error(merge)

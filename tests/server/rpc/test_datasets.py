@@ -9,11 +9,12 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
+from rafiki.server.domain.blobs import read_blob
 from rafiki.server.domain.clock import Clock
 from rafiki.server.rpc.datasets import DatasetServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.datasets import DatasetService
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import datasets_pb2 as messages
 from rafiki.v1.datasets_pb2_grpc import DatasetServiceStub, add_DatasetServiceServicer_to_server
@@ -35,7 +36,7 @@ def dialect() -> str:
 
 @pytest.fixture
 def stub(
-    database: Database, blobs: BlobStore, clock: Clock, served: Served
+    database: Database, blobs: FileBlobs, clock: Clock, served: Served
 ) -> Iterator[DatasetServiceStub]:
     streams = Streams(threads=2, idle_timeout_s=5)
 
@@ -64,7 +65,7 @@ def create(
         metadata = messages.CreateDatasetMetadata(dataset=description, request_id=request_id)
         yield messages.CreateDatasetRequest(metadata=metadata)
         for chunk in chunks(content):
-            yield messages.CreateDatasetRequest(chunk=chunk)
+            yield messages.CreateDatasetRequest(chunk=bytes(chunk))
 
     return stub.CreateDataset(parts(), timeout=TIMEOUT_S).dataset
 
@@ -78,7 +79,7 @@ def reason(error: grpc.RpcError) -> str:
     return info.reason.removeprefix("ERROR_REASON_")
 
 
-def test_a_data_set_is_stored_with_its_bytes(stub: DatasetServiceStub, blobs: BlobStore) -> None:
+def test_a_data_set_is_stored_with_its_bytes(stub: DatasetServiceStub, blobs: FileBlobs) -> None:
     created = create(stub, dataset(), CONTENT)
     expected = dataset()
     expected.name = created.name
@@ -87,7 +88,7 @@ def test_a_data_set_is_stored_with_its_bytes(stub: DatasetServiceStub, blobs: Bl
     assert created == expected
     request = messages.GetDatasetRequest(name=created.name)
     assert stub.GetDataset(request, timeout=TIMEOUT_S).dataset == expected
-    assert blobs.read(digest_of(CONTENT)) == CONTENT
+    assert read_blob(blobs, digest_of(CONTENT)) == CONTENT
 
 
 def test_stored_bytes_need_not_be_sent_again(stub: DatasetServiceStub) -> None:
@@ -127,7 +128,7 @@ def test_repeating_a_request_creates_nothing_new(stub: DatasetServiceStub) -> No
 )
 def test_a_wrong_data_set_is_refused_and_nothing_kept(
     stub: DatasetServiceStub,
-    blobs: BlobStore,
+    blobs: FileBlobs,
     description: messages.Dataset,
     content: bytes,
     expected: str,

@@ -129,6 +129,12 @@ EXAMPLES: list[tuple[Exception, str, grpc.StatusCode, dict[str, str]]] = [
         {"expected": "a", "actual": "b"},
     ),
     (errors.BlobCorrupt("a"), "BLOB_CORRUPT", grpc.StatusCode.DATA_LOSS, {"sha256": "a"}),
+    (
+        errors.QuotaExceeded("j", used_bytes=7, more_bytes=4, limit_bytes=10),
+        "QUOTA_EXCEEDED",
+        grpc.StatusCode.FAILED_PRECONDITION,
+        {"job": "j", "used_bytes": "7", "limit_bytes": "10"},
+    ),
     (errors.StorageUnavailable("x"), "STORAGE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE, {}),
     (errors.StorageFull(), "STORAGE_FULL", grpc.StatusCode.RESOURCE_EXHAUSTED, {}),
 ]
@@ -210,7 +216,9 @@ def test_limits_of_the_server_have_codes(error: Exception, code: grpc.StatusCode
     assert status_of(error).code == code.value[0]
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(errno.EIO, "secret"), KeyError()])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), OSError(errno.ENOTCONN, "secret"), KeyError()]
+)
 def test_clients_learn_nothing_of_other_errors(error: Exception) -> None:
     assert to_status(error) is None
 

@@ -15,11 +15,12 @@ from grpc_status import rpc_status
 
 from rafiki.model.knobs import ArchKnob, CategoricalKnob, FixedKnob, KnobValue, NodeRef, PolicyKnob
 from rafiki.resources import Model
+from rafiki.server.domain.blobs import read_blob
 from rafiki.server.domain.clock import Clock
 from rafiki.server.rpc.models import ModelServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.models import ModelService
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import models_pb2 as messages
 from rafiki.v1.models_pb2_grpc import ModelServiceStub, add_ModelServiceServicer_to_server
@@ -74,7 +75,7 @@ def model(source: bytes = SOURCE, **changes: object) -> messages.Model:
 
 @pytest.fixture
 def stub(
-    database: Database, blobs: BlobStore, clock: Clock, served: Served
+    database: Database, blobs: FileBlobs, clock: Clock, served: Served
 ) -> Iterator[ModelServiceStub]:
     streams = Streams(threads=2, idle_timeout_s=5)
 
@@ -121,7 +122,7 @@ def status_of(error: grpc.RpcError) -> Status:
     return status
 
 
-def test_a_model_is_read_as_it_was_created(stub: ModelServiceStub, blobs: BlobStore) -> None:
+def test_a_model_is_read_as_it_was_created(stub: ModelServiceStub, blobs: FileBlobs) -> None:
     created = create(stub, model(), SOURCE[:10], SOURCE[10:])
     assert created.name.startswith("models/")
     assert created.owner == "users/local"
@@ -134,7 +135,7 @@ def test_a_model_is_read_as_it_was_created(stub: ModelServiceStub, blobs: BlobSt
     assert created == expected
     read = stub.GetModel(messages.GetModelRequest(name=created.name), timeout=TIMEOUT_S).model
     assert read == expected
-    assert blobs.read(digest_of(SOURCE)) == SOURCE
+    assert read_blob(blobs, digest_of(SOURCE)) == SOURCE
 
 
 def test_a_stored_source_need_not_be_sent_again(stub: ModelServiceStub) -> None:

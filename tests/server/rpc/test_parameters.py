@@ -19,12 +19,14 @@ from rafiki.server.domain.names import StudyName, TrialName
 from rafiki.server.rpc.parameters import ParameterServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.service.collection import Collector
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import params_pb2 as messages
-from rafiki.v1.params_pb2_grpc import ParameterServiceStub, add_ParameterServiceServicer_to_server
+from rafiki.v1.params_pb2_grpc import ParameterServiceStub
 from rafiki.wire.blobs import (
     CHUNK_BYTES,
+    Buffer,
     decode_params,
     digest_of,
     encode_params,
@@ -44,21 +46,25 @@ TIMEOUT_S = 20
 
 @pytest.fixture
 def stub(
-    database: Database, blobs: BlobStore, clock: Clock, served: Served
+    database: Database,
+    blobs: FileBlobs,
+    collector: Collector,
+    clock: Clock,
+    served: Served,
 ) -> Iterator[ParameterServiceStub]:
     streams = Streams(threads=2, idle_timeout_s=5, max_per_peer=3)
 
     def register(server: grpc.aio.Server) -> None:
         checkpoints = CheckpointService(database, blobs, clock)
-        servicer = ParameterServicer(checkpoints, blobs, streams)
-        add_ParameterServiceServicer_to_server(servicer, server)
+        servicer = ParameterServicer(checkpoints, collector, blobs, streams)
+        servicer.add_to(server)
 
     with served(register) as channel:
         yield ParameterServiceStub(channel)
     streams.close()
 
 
-def upload(stub: ParameterServiceStub, contents: Iterable[bytes]) -> int:
+def upload(stub: ParameterServiceStub, contents: Iterable[Buffer]) -> int:
     requests = upload_requests(frames((digest_of(data), data) for data in contents))
     return stub.UploadBlobs(requests, timeout=TIMEOUT_S).committed_bytes
 
@@ -66,7 +72,7 @@ def upload(stub: ParameterServiceStub, contents: Iterable[bytes]) -> int:
 def download(stub: ParameterServiceStub, digests: list[Digest]) -> list[bytes]:
     request = messages.DownloadBlobsRequest(digests=map(digest_to_proto, digests))
     responses = map(frame_from_proto, stub.DownloadBlobs(request, timeout=TIMEOUT_S))
-    return [data for _, data in read_blobs(responses, digests)]
+    return [bytes(data) for _, data in read_blobs(responses, digests)]
 
 
 def missing(stub: ParameterServiceStub, digests: Iterable[Digest]) -> list[str]:
@@ -273,14 +279,19 @@ def test_a_malformed_digest_is_refused_everywhere(stub: ParameterServiceStub, sh
 
 
 def test_a_silent_upload_ends_after_the_idle_timeout(
-    database: Database, blobs: BlobStore, clock: Clock, served: Served
+    database: Database,
+    blobs: FileBlobs,
+    collector: Collector,
+    clock: Clock,
+    served: Served,
 ) -> None:
     streams = Streams(threads=1, idle_timeout_s=0.2)
     answered = threading.Event()
 
     def register(server: grpc.aio.Server) -> None:
-        servicer = ParameterServicer(CheckpointService(database, blobs, clock), blobs, streams)
-        add_ParameterServiceServicer_to_server(servicer, server)
+        checkpoints = CheckpointService(database, blobs, clock)
+        servicer = ParameterServicer(checkpoints, collector, blobs, streams)
+        servicer.add_to(server)
 
     def silent() -> Iterator[messages.UploadBlobsRequest]:
         yield from upload_requests([digest_of(b"kept"), b"kept"])

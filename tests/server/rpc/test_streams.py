@@ -13,10 +13,11 @@ from rafiki.server.domain.clock import Clock
 from rafiki.server.rpc.parameters import ParameterServicer
 from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.service.collection import Collector
+from rafiki.server.store.blobs import FileBlobs
 from rafiki.server.store.database import Database
 from rafiki.v1 import params_pb2 as messages
-from rafiki.v1.params_pb2_grpc import ParameterServiceStub, add_ParameterServiceServicer_to_server
+from rafiki.v1.params_pb2_grpc import ParameterServiceStub
 from rafiki.wire.blobs import CHUNK_BYTES, Frame, digest_of, upload_requests
 from rafiki.wire.params import digest_to_proto
 
@@ -34,13 +35,18 @@ def dialect() -> str:
 
 @pytest.fixture
 def stub(
-    database: Database, blobs: BlobStore, clock: Clock, served: Served
+    database: Database,
+    blobs: FileBlobs,
+    collector: Collector,
+    clock: Clock,
+    served: Served,
 ) -> Iterator[ParameterServiceStub]:
     streams = Streams(threads=1, idle_timeout_s=TIMEOUT_S, max_per_peer=3)
 
     def register(server: grpc.aio.Server) -> None:
-        servicer = ParameterServicer(CheckpointService(database, blobs, clock), blobs, streams)
-        add_ParameterServiceServicer_to_server(servicer, server)
+        checkpoints = CheckpointService(database, blobs, clock)
+        servicer = ParameterServicer(checkpoints, collector, blobs, streams)
+        servicer.add_to(server)
 
     with served(register) as channel:
         yield ParameterServiceStub(channel)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rafiki.resources import Digest
+from rafiki.wire.blobs import Buffer
 
 _HASH_BYTES = 1 << 20
 
@@ -79,10 +80,10 @@ class MemoryCache:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._held: OrderedDict[str, Buffer] = OrderedDict()
         self._size_bytes = 0
 
-    def get(self, sha256: str) -> bytes | None:
+    def get(self, sha256: str) -> Buffer | None:
         """The bytes of a blob, if they are here."""
         with self._lock:
             data = self._held.get(sha256)
@@ -90,7 +91,7 @@ class MemoryCache:
                 self._held.move_to_end(sha256)
             return data
 
-    def put(self, sha256: str, data: bytes) -> None:
+    def put(self, sha256: str, data: Buffer) -> None:
         """Keeps a blob."""
         with self._lock:
             if sha256 in self._held or len(data) > self._limit_bytes:

@@ -1,7 +1,7 @@
 """Blobs and checkpoints, to and from the server."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,17 +13,17 @@ from rafiki.v1 import params_pb2, params_pb2_grpc
 from rafiki.wire.blobs import (
     CHUNK_BYTES,
     BrokenFrames,
+    Buffer,
     Frame,
     FrameReader,
     WrongDigest,
     decode_params,
     encode_params,
-    frame_from_proto,
     frames,
     read_blobs,
-    upload_requests,
 )
 from rafiki.wire.fields import InvalidField
+from rafiki.wire.frame_calls import download_call, frame_of, upload_call
 from rafiki.wire.params import (
     checkpoint_from_proto,
     checkpoint_to_proto,
@@ -41,7 +41,7 @@ SLOWEST_BYTES_PER_S = 1 << 20
 STREAM_START_S = 60.0
 
 MAX_DIGESTS = 20_000
-_CHECKPOINT_ATTEMPTS = 3
+_CHECKPOINT_ATTEMPTS = 5
 
 
 class TransferFailed(Exception):
@@ -49,7 +49,10 @@ class TransferFailed(Exception):
 
 
 class Parameters:
-    """The worker's side of ParameterService. For one thread."""
+    """The worker's side of ParameterService. For one thread.
+
+    `sent_bytes` and `received_bytes` count the content of blobs, also where a stream broke.
+    """
 
     def __init__(
         self,
@@ -59,10 +62,14 @@ class Parameters:
         memory: MemoryCache,
     ) -> None:
         self._stub = params_pb2_grpc.ParameterServiceStub(channel)
+        self._upload = upload_call(channel)
+        self._download_frames = download_call(channel)
         self._caller = caller
         self._files = files
         self._memory = memory
         self._chunk_bytes = CHUNK_BYTES
+        self.sent_bytes = 0
+        self.received_bytes = 0
 
     def use_chunks(self, chunk_bytes: int) -> None:
         """Uploads in chunks of this size, as the server of this session wants. Thread-safe."""
@@ -82,6 +89,8 @@ class Parameters:
     def fetch_checkpoint(self, name: str) -> dict[str, Array]:
         """The tensors of a checkpoint by path, those not in memory downloaded and verified.
 
+        They cannot be written to: they share the memory that caches them.
+
         Raises:
             TransferFailed, WorkerClosing: As they say.
         """
@@ -90,7 +99,7 @@ class Parameters:
                 self._stub.GetCheckpoint, params_pb2.GetCheckpointRequest(name=name)
             )
             checkpoint = checkpoint_from_proto(response.checkpoint)
-            blobs: dict[str, bytes] = {}
+            blobs: dict[str, Buffer] = {}
             missing: dict[str, Digest] = {}
             for tensor in checkpoint.tensors:
                 data = self._memory.get(tensor.digest.sha256)
@@ -100,7 +109,7 @@ class Parameters:
                     blobs[tensor.digest.sha256] = data
             for group in _groups(list(missing.values()), MAX_DIGESTS):
                 blobs.update(self._caller.repeat(partial(self._download, group)))
-            return decode_params(checkpoint.tensors, blobs)
+            return decode_params(checkpoint.tensors, blobs, copy=False)
         except (CallRefused, BrokenFrames, WrongDigest, InvalidField) as error:
             raise TransferFailed(f"checkpoint {name}: {error}") from error
 
@@ -112,6 +121,8 @@ class Parameters:
         updates: Mapping[str, int],
     ) -> str:
         """Stores a checkpoint, sending the tensors that the server lacks; returns its name.
+
+        Nobody may change `params` from now on: they are cached without a copy.
 
         Raises:
             LeaseLost: The trial is no longer this worker's.
@@ -139,7 +150,7 @@ class Parameters:
                     raise
         raise AssertionError("unreachable")
 
-    def _upload_missing(self, digests: Sequence[Digest], blobs: Mapping[str, bytes]) -> None:
+    def _upload_missing(self, digests: Sequence[Digest], blobs: Mapping[str, Buffer]) -> None:
         request = params_pb2.FindMissingBlobsRequest(digests=map(digest_to_proto, digests))
 
         def attempt() -> None:
@@ -151,16 +162,13 @@ class Parameters:
                     ((digest, blobs[digest.sha256]) for digest in missing),
                     chunk_bytes=self._chunk_bytes,
                 )
-                self._caller.result(
-                    self._stub.UploadBlobs.future(
-                        upload_requests(parts), timeout=_stream_timeout_s(missing)
-                    )
-                )
+                sent = self._counted(parts)
+                self._caller.result(self._upload.future(sent, timeout=_stream_timeout_s(missing)))
 
         self._caller.repeat(attempt)
 
-    def _download(self, digests: Sequence[Digest]) -> dict[str, bytes]:
-        blobs: dict[str, bytes] = {}
+    def _download(self, digests: Sequence[Digest]) -> dict[str, Buffer]:
+        blobs: dict[str, Buffer] = {}
         for digest, data in read_blobs(self._frames(digests), digests):
             blobs[digest.sha256] = data
             self._memory.put(digest.sha256, data)
@@ -189,10 +197,17 @@ class Parameters:
 
     def _frames(self, digests: Sequence[Digest]) -> Iterator[Frame]:
         request = params_pb2.DownloadBlobsRequest(digests=map(digest_to_proto, digests))
-        call = self._stub.DownloadBlobs(request, timeout=_stream_timeout_s(digests))
+        call = self._download_frames(request, timeout=_stream_timeout_s(digests))
         with self._caller.cancellable(call):
-            for response in call:
-                yield frame_from_proto(response)
+            for received in call:
+                frame = frame_of(received)
+                self.received_bytes += 0 if isinstance(frame, Digest) else len(frame)
+                yield frame
+
+    def _counted(self, parts: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in parts:
+            self.sent_bytes += 0 if isinstance(frame, Digest) else len(frame)
+            yield frame
 
 
 def _stream_timeout_s(digests: Sequence[Digest]) -> float:

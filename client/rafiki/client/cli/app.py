@@ -66,6 +66,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(schemes.app, name="advisor")
 app.add_typer(trials.app, name="trial")
 app.add_typer(checkpoints.app, name="checkpoint")
+app.command("gc")(checkpoints.collect)
 
 
 def main() -> None:

@@ -217,6 +217,13 @@ class Advisor(ABC):
         """The running trials to be told to stop, because their scores are behind."""
         return frozenset()
 
+    def needed_checkpoints(self) -> frozenset[str]:
+        """The checkpoints that a trial may yet start from, or that may yet be merged.
+
+        One that is not among them now is never again, unless an event after this one names it.
+        """
+        return frozenset()
+
     def rounds(self) -> tuple[StudyRound, ...]:
         """The rounds completed so far, in order. None for schemes without rounds."""
         return ()

@@ -5,8 +5,8 @@
     ├── ResourceAlreadyExists   ├── TaskMismatch          ├── SessionSuperseded
     ├── InvalidState            ├── UnsupportedAdvisor    ├── BlobsMissing
     ├── InvalidArgument         ├── InfeasibleBudget      ├── DigestMismatch
-    ├── RequestIdReused         ├── LeaseLost             └── BlobCorrupt
-    ├── ResumeTokenExpired      ├── InvalidKnobs
+    ├── RequestIdReused         ├── LeaseLost             ├── BlobCorrupt
+    ├── ResumeTokenExpired      ├── InvalidKnobs          └── QuotaExceeded
     └── ServerDraining
 
     StorageError
@@ -30,9 +30,9 @@ class DomainError(Exception):
 class ResourceNotFound(DomainError):
     """The named resource does not exist."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, message: str = "") -> None:
         self.name = name
-        super().__init__(f"{name or 'a resource without a name'} does not exist")
+        super().__init__(message or f"{name or 'a resource without a name'} does not exist")
 
 
 class ResourceAlreadyExists(DomainError):
@@ -219,8 +219,22 @@ class BlobCorrupt(DomainError):
         )
 
 
+class QuotaExceeded(DomainError):
+    """The checkpoints of a job would take more bytes than the server lets it have."""
+
+    def __init__(self, job: str, *, used_bytes: int, more_bytes: int, limit_bytes: int) -> None:
+        self.job = job
+        self.used_bytes = used_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the checkpoints of {job} take {used_bytes} bytes; {more_bytes} more would be above "
+            f"its quota of {limit_bytes}: have models save less, or raise the server's "
+            "checkpoint quota"
+        )
+
+
 class StorageError(Exception):
-    """The database or its disk fails.
+    """The database, its disk or the folder of the blobs fails.
 
     Not a DomainError: it may not be known whether what was written is stored. Whoever has a
     copy in memory must read it again.
@@ -228,7 +242,7 @@ class StorageError(Exception):
 
 
 class StorageUnavailable(StorageError):
-    """The database cannot be read or written now.
+    """The database or the folder of the blobs cannot be read or written now.
 
     Args:
         cause: What is wrong, for people.

@@ -18,7 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rafiki.resources import Digest
-from rafiki.server.store.blobs import CHUNK_BYTES, blob_file
+from rafiki.server.domain.blobs import CHUNK_BYTES
+from rafiki.server.store.blobs import blob_file
 from rafiki.server.store.sqlite_files import (
     copy_database,
     integrity_problems,

@@ -6,6 +6,7 @@ from functools import partial
 import grpc
 
 from rafiki.resources import Dataset
+from rafiki.server.domain.blobs import BlobStore
 from rafiki.server.domain.errors import ProtocolViolation
 from rafiki.server.domain.names import DatasetName
 from rafiki.server.domain.requests import check_page_size, page_position, request_key
@@ -15,7 +16,6 @@ from rafiki.server.rpc.pages import cut_page
 from rafiki.server.rpc.streams import StreamContext, Streams
 from rafiki.server.rpc.uploads import receive_content
 from rafiki.server.service.datasets import DatasetService
-from rafiki.server.store.blobs import BlobStore
 from rafiki.v1 import datasets_pb2 as messages
 from rafiki.v1.datasets_pb2_grpc import DatasetServiceServicer
 from rafiki.wire.jobs import dataset_from_proto, dataset_to_proto

@@ -8,6 +8,7 @@ traceback and becomes INTERNAL without details.
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -119,12 +120,23 @@ def to_status(error: BaseException) -> Status | None:
             return Status(code=code.DEADLINE_EXCEEDED, message=str(error))
         case TooManyStreams():
             return Status(code=code.RESOURCE_EXHAUSTED, message=str(error))
+        case errors.QuotaExceeded():
+            metadata = {
+                "job": error.job,
+                "used_bytes": str(error.used_bytes),
+                "limit_bytes": str(error.limit_bytes),
+            }
+            return _status(code.FAILED_PRECONDITION, error, "QUOTA_EXCEEDED", metadata)
         case errors.StorageUnavailable():
             return _status(code.UNAVAILABLE, error, "STORAGE_UNAVAILABLE", {})
         case errors.StorageFull():
             return _status(code.RESOURCE_EXHAUSTED, error, "STORAGE_FULL", {})
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
-            return _status(code.RESOURCE_EXHAUSTED, errors.StorageFull(), "STORAGE_FULL", {})
+            return to_status(errors.StorageFull())
+        case OSError(errno=(errno.EROFS | errno.EACCES | errno.EPERM | errno.EIO) as number):
+            logger.error("storage cannot be used: %s", error)
+            cause = f"the server's folder cannot be used ({os.strerror(number)})"
+            return to_status(errors.StorageUnavailable(cause))
         case _:
             return None
 

@@ -6,6 +6,7 @@ from functools import partial
 import grpc
 
 from rafiki.resources import Model
+from rafiki.server.domain.blobs import BlobStore
 from rafiki.server.domain.errors import ProtocolViolation
 from rafiki.server.domain.names import ModelName
 from rafiki.server.domain.requests import check_page_size, page_position, request_key
@@ -15,7 +16,6 @@ from rafiki.server.rpc.pages import cut_page
 from rafiki.server.rpc.streams import StreamContext, Streams
 from rafiki.server.rpc.uploads import receive_content
 from rafiki.server.service.models import ModelService
-from rafiki.server.store.blobs import BlobStore
 from rafiki.v1 import models_pb2 as messages
 from rafiki.v1.models_pb2_grpc import ModelServiceServicer
 from rafiki.wire.jobs import model_from_proto, model_to_proto

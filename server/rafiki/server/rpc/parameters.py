@@ -1,22 +1,23 @@
 """ParameterService: blobs in and out, checkpoints."""
 
-from collections.abc import AsyncIterator, Iterator
-
 import grpc
 
 from rafiki.resources import Checkpoint
-from rafiki.server.domain.errors import InvalidArgument, ResourceNotFound
+from rafiki.server.domain.blobs import BlobStore, missing_blobs
+from rafiki.server.domain.errors import InvalidArgument
 from rafiki.server.domain.names import CheckpointName, StudyName
 from rafiki.server.domain.requests import check_page_size, page_position, request_key
-from rafiki.server.rpc.errors import statuses, stream_statuses
+from rafiki.server.rpc.blob_streams import BlobStreams
+from rafiki.server.rpc.errors import statuses
 from rafiki.server.rpc.pages import cut_page
-from rafiki.server.rpc.streams import BATCH_BYTES, BATCH_FRAMES, StreamContext, Streams
-from rafiki.server.rpc.uploads import receive_frames
+from rafiki.server.rpc.streams import Streams
 from rafiki.server.service.checkpoints import CheckpointService
-from rafiki.server.store.blobs import BlobStore
+from rafiki.server.service.collection import Collector
 from rafiki.v1 import params_pb2 as messages
-from rafiki.v1.params_pb2_grpc import ParameterServiceServicer
-from rafiki.wire.blobs import Frame, download_responses, frame_from_proto
+from rafiki.v1.params_pb2_grpc import (
+    ParameterServiceServicer,
+    add_ParameterServiceServicer_to_server,
+)
 from rafiki.wire.params import (
     checkpoint_from_proto,
     checkpoint_to_proto,
@@ -24,72 +25,40 @@ from rafiki.wire.params import (
     digests_from_proto,
 )
 
+# Of the checkpoints that were collected, in one answer.
+_MAX_NAMES = 1000
 
-class ParameterServicer(ParameterServiceServicer):
+
+class ParameterServicer(  # type: ignore[misc]  # frames take the place of two messages
+    BlobStreams, ParameterServiceServicer
+):
     """See params.proto."""
 
-    def __init__(self, checkpoints: CheckpointService, blobs: BlobStore, streams: Streams) -> None:
+    def __init__(
+        self,
+        checkpoints: CheckpointService,
+        collector: Collector,
+        blobs: BlobStore,
+        streams: Streams,
+    ) -> None:
+        super().__init__(blobs, streams)
         self._checkpoints = checkpoints
-        self._blobs = blobs
-        self._streams = streams
+        self._collector = collector
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Has a server make the calls of ParameterService here."""
+        add_ParameterServiceServicer_to_server(self, server)
+        self.add_frames_to(server)
 
     def FindMissingBlobs(
         self, request: messages.FindMissingBlobsRequest, context: grpc.ServicerContext
     ) -> messages.FindMissingBlobsResponse:
         """Answers which blobs must be uploaded, each once."""
         with statuses(context):
-            missing = self._blobs.missing(digests_from_proto(request.digests))
+            missing = missing_blobs(self._blobs, digests_from_proto(request.digests))
             return messages.FindMissingBlobsResponse(
                 missing_digests=[digest_to_proto(digest) for digest in missing]
             )
-
-    async def UploadBlobs(
-        self,
-        request_iterator: AsyncIterator[messages.UploadBlobsRequest],
-        context: StreamContext,
-    ) -> messages.UploadBlobsResponse:
-        """Stores blobs."""
-        async with stream_statuses(context), self._streams.admitted(context):
-            with self._blobs.stage() as staging:
-                try:
-                    size_bytes = await receive_frames(
-                        self._streams, context, staging, frame_from_proto
-                    )
-                finally:
-                    await self._streams.run(staging.publish)
-            return messages.UploadBlobsResponse(committed_bytes=size_bytes)
-
-    async def DownloadBlobs(
-        self,
-        request: messages.DownloadBlobsRequest,
-        context: StreamContext,
-    ) -> AsyncIterator[messages.DownloadBlobsResponse]:
-        """Streams blobs."""
-        async with stream_statuses(context), self._streams.admitted(context):
-            frames = await self._streams.run(self._open_frames, request)
-            while batch := await self._streams.run(_next_batch, frames):
-                for response in download_responses(batch):
-                    yield response
-
-    def _open_frames(self, request: messages.DownloadBlobsRequest) -> Iterator[Frame]:
-        digests = digests_from_proto(request.digests)
-        if not digests:
-            raise InvalidArgument([("digests", "must name a blob at least")])
-        if not 0 <= request.offset_bytes <= digests[0].size_bytes:
-            rule = f"must be in [0, {digests[0].size_bytes}], the size of the first blob"
-            raise InvalidArgument([("offset_bytes", rule)])
-        missing = self._blobs.missing(digests)
-        if missing:
-            raise ResourceNotFound(f"blobs/{missing[0].sha256}")
-
-        def frames() -> Iterator[Frame]:
-            offset_bytes = request.offset_bytes
-            for digest in digests:
-                yield digest
-                yield from self._blobs.chunks(digest, offset_bytes)
-                offset_bytes = 0
-
-        return frames()
 
     def CreateCheckpoint(
         self, request: messages.CreateCheckpointRequest, context: grpc.ServicerContext
@@ -134,19 +103,21 @@ class ParameterServicer(ParameterServiceServicer):
             )
             return messages.ListCheckpointsResponse(checkpoints=page, next_page_token=token)
 
+    def CollectGarbage(
+        self, request: messages.CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> messages.CollectGarbageResponse:
+        """Collects garbage, or says what there is."""
+        with statuses(context):
+            collector = self._collector
+            collected = collector.preview() if request.dry_run else collector.collect()
+            return messages.CollectGarbageResponse(
+                checkpoints=collected.checkpoints[:_MAX_NAMES],
+                checkpoint_count=len(collected.checkpoints),
+                blob_count=collected.blobs,
+                size_bytes=collected.size_bytes,
+            )
+
 
 def _position(checkpoint: Checkpoint) -> list[int | str]:
     name = CheckpointName.parse(checkpoint.name)
     return [name.trial, name.attempt]
-
-
-def _next_batch(frames: Iterator[Frame]) -> list[Frame]:
-    """Frames of about 1 MiB, none at the end."""
-    batch: list[Frame] = []
-    size_bytes = 0
-    for frame in frames:
-        batch.append(frame)
-        size_bytes += len(frame) if isinstance(frame, bytes) else 0
-        if size_bytes >= BATCH_BYTES or len(batch) >= BATCH_FRAMES:
-            break
-    return batch

@@ -1,12 +1,14 @@
 """Bytes that come in over a stream: their order, and their way into the blob store."""
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from rafiki.resources import Digest
+from rafiki.server.domain.blobs import CHUNK_BYTES, StagedBlob, Staging
 from rafiki.server.domain.errors import ProtocolViolation
 from rafiki.server.rpc.streams import BATCH_BYTES, BATCH_FRAMES, StreamContext, Streams
-from rafiki.server.store.blobs import CHUNK_BYTES, StagedBlob, Staging
 from rafiki.wire.blobs import Frame
 
 
@@ -99,19 +101,53 @@ async def receive_frames(
     for frame in first:
         order.check(frame)
         batch.append(frame)
-    try:
-        while (message := await streams.receive(context)) is not None:
-            frame = frame_of(message)
-            order.check(frame)
-            batch.append(frame)
-            batch_bytes += 0 if isinstance(frame, Digest) else len(frame)
-            if batch_bytes >= BATCH_BYTES or len(batch) >= BATCH_FRAMES:
-                full, batch, batch_bytes = batch, [], 0
-                await streams.run(writer.write, full)
-        order.end()
-    finally:
-        await streams.run(writer.write, batch)
+    async with _Behind(streams) as behind:
+        try:
+            while (message := await streams.receive(context)) is not None:
+                frame = frame_of(message)
+                order.check(frame)
+                batch.append(frame)
+                batch_bytes += 0 if isinstance(frame, Digest) else len(frame)
+                if batch_bytes >= BATCH_BYTES or len(batch) >= BATCH_FRAMES:
+                    full, batch, batch_bytes = batch, [], 0
+                    await behind.run(writer.write, full)
+            order.end()
+        finally:
+            await behind.run(writer.write, batch)
     return writer.committed_bytes
+
+
+class _Behind:
+    """Work of a stream that runs while its next messages come in: one piece at a time.
+
+    Use it as a context manager, which waits for the last piece. What a piece raises is raised
+    instead of the next one, or at the end.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._piece: asyncio.Task[None] | None = None
+
+    async def run(self, work: Callable[[Sequence[Frame]], None], frames: Sequence[Frame]) -> None:
+        """Begins a piece of work once the one before it is done."""
+        await self._wait()
+        self._piece = asyncio.create_task(self._streams.run(work, frames))
+
+    async def _wait(self) -> None:
+        piece, self._piece = self._piece, None
+        if piece is not None:
+            await piece
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._wait()
 
 
 async def receive_content(

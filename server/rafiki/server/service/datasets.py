@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rafiki.resources import Dataset
+from rafiki.server.domain.blobs import BlobStore, require_blobs
 from rafiki.server.domain.clock import Clock
 from rafiki.server.domain.errors import InvalidArgument, ResourceNotFound
 from rafiki.server.domain.names import DatasetName, new_id
 from rafiki.server.domain.requests import RequestKey
 from rafiki.server.store.blob_records import record_blobs
-from rafiki.server.store.blobs import BlobStore
 from rafiki.server.store.database import Database
 from rafiki.server.store.datasets import find_dataset, insert_dataset, list_datasets
 from rafiki.server.store.request_ids import find_answer, record_answer
@@ -39,8 +39,9 @@ class DatasetService:
             RequestIdReused: The request id was used for something else.
         """
         self.check(dataset)
-        self._blobs.require([dataset.digest])
         with self._database.write() as connection:
+            # Inside, where nothing is collected meanwhile.
+            require_blobs(self._blobs, [dataset.digest])
             name = find_answer(connection, owner=owner, method=_CREATE, request=request)
             if name is None:
                 now = self._clock()

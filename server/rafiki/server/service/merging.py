@@ -10,10 +10,10 @@ import numpy as np
 from rafiki.model.params import decode_tensor, encode_tensor
 from rafiki.resources import Checkpoint, Digest, Tensor
 from rafiki.server.domain.advisor import Merge
+from rafiki.server.domain.blobs import BlobStore, Staging, read_blob, require_blobs
 from rafiki.server.domain.errors import BlobCorrupt, BlobsMissing
 from rafiki.server.domain.merging import CannotMerge, TensorMerge, align, merge_arrays
 from rafiki.server.domain.names import CheckpointName, StudyName
-from rafiki.server.store.blobs import BlobStore, Staging
 from rafiki.server.store.checkpoints import checkpoint_tensors_of
 from rafiki.server.store.database import Database
 
@@ -63,7 +63,7 @@ class Merger:
     def _tensor(self, plan: TensorMerge, staging: Staging) -> Tensor:
         whole = plan.whole
         if whole is not None:
-            self._blobs.require([whole.digest])
+            require_blobs(self._blobs, [whole.digest])
             return replace(whole, updates=plan.updates)
         merged = merge_arrays(
             self._read(plan.base), [self._read(tensor) for tensor in plan.touched], plan.weights
@@ -75,4 +75,4 @@ class Merger:
         return replace(plan.base, digest=digest, updates=plan.updates)
 
     def _read(self, tensor: Tensor) -> np.ndarray:
-        return decode_tensor(self._blobs.read(tensor.digest), tensor.dtype, tensor.shape)
+        return decode_tensor(read_blob(self._blobs, tensor.digest), tensor.dtype, tensor.shape)

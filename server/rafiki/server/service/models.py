@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from rafiki.resources import Model
+from rafiki.server.domain.blobs import BlobStore, require_blobs
 from rafiki.server.domain.clock import Clock
 from rafiki.server.domain.errors import ModelRejected, ResourceNotFound
 from rafiki.server.domain.names import ModelName, new_id
 from rafiki.server.domain.requests import RequestKey
 from rafiki.server.service.sources import MAX_SOURCE_BYTES, check_source
 from rafiki.server.store.blob_records import record_blobs
-from rafiki.server.store.blobs import BlobStore
 from rafiki.server.store.database import Database
 from rafiki.server.store.models import find_model, insert_model, list_models
 from rafiki.server.store.request_ids import find_answer, record_answer
@@ -54,6 +54,8 @@ class ModelService:
         with self._blobs.open(model.source) as source:
             check_source(source, model.model_class)
         with self._database.write() as connection:
+            # Inside, where nothing is collected meanwhile.
+            require_blobs(self._blobs, [model.source])
             name = find_answer(connection, owner=owner, method=_CREATE, request=request)
             if name is None:
                 now = self._clock()

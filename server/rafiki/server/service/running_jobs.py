@@ -129,6 +129,10 @@ class RunningJobs:
         """The runners of a job."""
         return [runner for runner in self.all() if runner.facts.name.job == job_id]
 
+    def needed_checkpoints(self) -> dict[StudyName, frozenset[str]]:
+        """What the advisor of each study that has not ended may yet need."""
+        return {runner.facts.name: runner.needed_checkpoints() for runner in self.all()}
+
     def forget_ended(self, study: StudyName) -> None:
         """Lets the runner of a study go, if the study has ended."""
         with self._lock:

@@ -261,6 +261,12 @@ class StudyRunner:
             self._rests(steps, now)
         self._tell()
 
+    def needed_checkpoints(self) -> frozenset[str]:
+        """What the advisor may yet have a trial start from, or merged; waits for its turn."""
+        with self._taking_turn() as (steps, _):
+            steps.fold.settle()
+            return steps.fold.advisor.needed_checkpoints()
+
     def view(self) -> StudyView:
         """How far the search has come; somewhat old while the study is busy."""
         if self._turn.acquire(timeout=_VIEW_TIMEOUT_S):

@@ -114,6 +114,12 @@ def find_checkpoint(connection: Connection, name: CheckpointName) -> Checkpoint 
     return None if row is None else _checkpoint(row)
 
 
+def is_collected(connection: Connection, name: CheckpointName) -> bool:
+    """Whether the checkpoint called `name` has lost its tensors to garbage collection."""
+    row = connection.execute(_FIND, _key(name)).mappings().one_or_none()
+    return row is not None and row["collect_time"] is not None
+
+
 def checkpoint_tensors_of(connection: Connection, name: CheckpointName) -> tuple[Tensor, ...]:
     """The tensors of a checkpoint, sorted by path; none if it does not exist."""
     rows = connection.execute(_TENSORS, _key(name)).mappings()
@@ -132,7 +138,10 @@ def checkpoint_tensors_of(connection: Connection, name: CheckpointName) -> tuple
 def list_checkpoints(
     connection: Connection, study: StudyName, *, limit: int, after: CheckpointName | None
 ) -> Sequence[Checkpoint]:
-    """At most `limit` checkpoints of a study without tensors, newest first."""
+    """At most `limit` checkpoints of a study without tensors, newest first.
+
+    Those that were collected are left out.
+    """
     last = None
     if after is not None:
         last = connection.execute(_FIND, _key(after)).mappings().one_or_none()
@@ -140,7 +149,9 @@ def list_checkpoints(
             return []
     key = (checkpoints.c.create_time, checkpoints.c.trial, checkpoints.c.attempt)
     query = newest_first(select(checkpoints), key, last).where(
-        checkpoints.c.job == study.job, checkpoints.c.study == study.study
+        checkpoints.c.job == study.job,
+        checkpoints.c.study == study.study,
+        checkpoints.c.collect_time.is_(None),
     )
     return [_checkpoint(row) for row in connection.execute(query.limit(limit)).mappings()]
 

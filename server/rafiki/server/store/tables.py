@@ -197,6 +197,7 @@ trials = Table(
 )
 
 # What attempts of trials saved. `trial` is a number. `attempt` is 0 for what the server merged.
+# A collected one has no tensors any more.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -210,6 +211,7 @@ checkpoints = Table(
     Column("shard_count", Integer),
     Column("size_bytes", BigInteger, nullable=False),
     Column("create_time", Timestamp, nullable=False),
+    Column("collect_time", Timestamp),  # since when it is collected, if it is
     ForeignKeyConstraint(
         ["job", "study", "trial"], [trials.c.job, trials.c.study, trials.c.number]
     ),
@@ -232,6 +234,7 @@ checkpoint_tensors = Table(
         ["job", "study", "checkpoint"],
         [checkpoints.c.job, checkpoints.c.study, checkpoints.c.id],
     ),
+    Index(None, "sha256"),
     sqlite_with_rowid=False,
 )
 

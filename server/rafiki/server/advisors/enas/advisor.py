@@ -45,6 +45,9 @@ class EnasAdvisor(Advisor):
     def load(self, state: AdvisorState) -> None:
         load_search(self._search, state)
 
+    def needed_checkpoints(self) -> frozenset[str]:
+        return self._search.needed_checkpoints()
+
     def rounds(self) -> tuple[StudyRound, ...]:
         return tuple(self._search.rounds)
 

@@ -271,6 +271,13 @@ class Search:
             times = f"{self.merge_failures} times"
             self._fail(f"the shards of a round could not be merged {times}: {event.error}")
 
+    def needed_checkpoints(self) -> frozenset[str]:
+        """The latest weights, and what the shards of a round saved that are not merged yet."""
+        names = {self.version}
+        if self.round is not None and not self.round.is_trained:
+            names.update(part.checkpoint for part in self.round.parts)
+        return frozenset(names - {""})
+
     def _advance(self, number: int, version: str) -> None:
         """Makes `version` the latest weights."""
         self.version = version

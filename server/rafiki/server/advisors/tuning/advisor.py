@@ -48,6 +48,10 @@ class TuningAdvisor(Advisor):
         stopper = self._search.stopper
         return stopper.behind if stopper is not None else frozenset()
 
+    def needed_checkpoints(self) -> frozenset[str]:
+        best = self._search.best_params.checkpoint
+        return frozenset({best} if self._search.shares and best else ())
+
     def rounds(self) -> tuple[StudyRound, ...]:
         return self._search.sampler.rounds()
 
