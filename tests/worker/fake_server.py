@@ -13,6 +13,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from rafiki.v1 import advisor_pb2, advisor_pb2_grpc, params_pb2, params_pb2_grpc
+from rafiki.v1.errors_pb2 import ErrorReason
 from rafiki.wire.times import duration_to_proto, timestamp_to_proto
 
 HEARTBEAT = timedelta(seconds=0.2)
@@ -211,9 +212,11 @@ class FakeServer(advisor_pb2_grpc.AdvisorServiceServicer, params_pb2_grpc.Parame
 
 
 def abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str) -> None:
-    """Ends a call with an error of the API."""
+    """Ends a call with an error of the API, named as the server names it."""
+    ErrorReason.Value(f"ERROR_REASON_{reason}")  # raises for what is no reason of the API
+    info = error_details_pb2.ErrorInfo(reason=f"ERROR_REASON_{reason}", domain="rafiki")
     detail = AnyMessage()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="rafiki"))
+    detail.Pack(info)
     status = status_pb2.Status(
         code=code_pb2.Code.Value(code.name), message=reason.lower(), details=[detail]
     )

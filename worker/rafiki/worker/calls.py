@@ -37,6 +37,9 @@ _PASSING = (
 )
 _PASSING_ATTEMPTS = 5
 
+# Reasons are the values of the enum ErrorReason by name; what follows the prefix is looked at.
+_REASON_PREFIX = "ERROR_REASON_"
+
 
 class Cancellable(Protocol):
     """A call that is going on."""
@@ -153,5 +156,5 @@ def _reason(error: grpc.RpcError) -> str:
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(info):
-            return info.reason
+            return info.reason.removeprefix(_REASON_PREFIX)
     return ""
