@@ -35,12 +35,14 @@ _DECK = {
     FaultKind.CUT: 3,
     FaultKind.TRUNCATE: 2,
 }
+PATIENCE_S = 15.0
 _FILE_LIMITS_BYTES = (0, 4096, 64 * 1024, 1 << 20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong, `gap_s` after the one before.
+    """One thing that goes wrong, `gap_s` after the one before and, if it takes no longer than
+    PATIENCE_S, after `results` more have been stored: what does not work cannot be broken.
 
     `slot` is the worker that is meant, where one is. What is frozen, filled, delayed or
     dead stays so for `duration_s`. A dead worker comes back under its name or under a new one.
@@ -49,6 +51,7 @@ class Fault:
     number: int
     kind: FaultKind
     gap_s: float
+    results: int
     slot: int
     duration_s: float
     is_up: bool
@@ -71,7 +74,8 @@ def draw_faults(seed: int, *, lease_s: float) -> Iterator[Fault]:
             yield Fault(
                 number=number,
                 kind=kind,
-                gap_s=draw.uniform(0.2, 2.5),
+                gap_s=draw.uniform(0.1, 2.0),
+                results=draw.randrange(12),
                 slot=draw.randrange(WORKERS),
                 duration_s=_duration_s(kind, draw.random(), lease_s),
                 is_up=draw.random() < 0.6,

@@ -61,6 +61,26 @@ class Ledger:
         os.fsync(self._file)
 
 
+class Acknowledged:
+    """Counts the results that were acknowledged so far, reading only what is new."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read_bytes: dict[Path, int] = {}
+        self._count = 0
+
+    def count(self) -> int:
+        """How many lines in all ledgers of the folder are about an acknowledgement."""
+        for path in self._folder.glob("*.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self._read_bytes.get(path, 0))
+                new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read_bytes[path] = self._read_bytes.get(path, 0) + len(whole)
+            self._count += whole.count(b'"ACKNOWLEDGED"')
+        return self._count
+
+
 def read_reports(folder: Path) -> list[Report]:
     """The lines of all ledgers in a folder, those of one process in their order."""
     return [

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tests.chaos.check import Evidence, check
 from tests.chaos.evidence import check_checkpoints, check_storage, facts, gather
-from tests.chaos.faults import Fault, FaultKind, draw_faults
+from tests.chaos.faults import PATIENCE_S, Fault, FaultKind, draw_faults
 from tests.chaos.jobs import Employer, wait_for_jobs
-from tests.chaos.ledger import Moment
+from tests.chaos.ledger import Acknowledged, Moment
 from tests.chaos.platform import LEASE_S, Platform, left_behind
 from tests.chaos.proxy import Damage, Harm, Loop
 from tests.e2e.processes import System
@@ -122,18 +122,21 @@ class _Storm:
     folder: Path
     struck: Counter[FaultKind] = field(default_factory=Counter)
     missed: int = 0
+    _acknowledged: Acknowledged = field(init=False)
     _due: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self._acknowledged = Acknowledged(self.folder / "ledgers")
 
     def rage(self, seed: int, faults: int) -> None:
         """Returns once so many faults have struck and what could be undone of them is."""
         with (self.folder / "faults.jsonl").open("w", buffering=1) as log:
-            start = at = time.monotonic()
+            start = time.monotonic()
             for fault in draw_faults(seed, lease_s=LEASE_S):
                 if self.struck.total() == faults:
                     break
-                at = max(at + fault.gap_s, time.monotonic())
-                self._wait(at)
+                self._await_turn(fault)
                 has_struck = self._strike(fault)
                 line = {"at_s": time.monotonic() - start, "struck": has_struck, **asdict(fault)}
                 log.write(json.dumps(line) + "\n")
@@ -145,6 +148,13 @@ class _Storm:
             self._wait(self._due[0][0])
         for proxy in self.platform.proxies:
             proxy.heal()
+
+    def _await_turn(self, fault: Fault) -> None:
+        now = time.monotonic()
+        enough = self._acknowledged.count() + fault.results
+        self._wait(now + fault.gap_s)
+        while self._acknowledged.count() < enough and time.monotonic() < now + PATIENCE_S:
+            self._wait(time.monotonic() + 0.05)
 
     def _wait(self, until: float) -> None:
         """Looks after the platform until a time."""
