@@ -90,7 +90,7 @@ def _duration_s(kind: FaultKind, share: float, lease_s: float) -> float:
         case FaultKind.FREEZE_SERVER | FaultKind.FREEZE_WORKER:
             return lease_s * (1.2 + 1.5 * share)
         case FaultKind.FILL_DISK:
-            return 0.3 + 2.0 * share
+            return 0.3 + 4.0 * share
         case FaultKind.DELAY:
             return 2 * lease_s * share
         case _:

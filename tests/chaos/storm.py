@@ -20,6 +20,7 @@ from tests.chaos.jobs import Employer, wait_for_jobs
 from tests.chaos.ledger import Acknowledged, Moment
 from tests.chaos.platform import LEASE_S, Platform, left_behind
 from tests.chaos.proxy import Damage, Harm, Loop
+from tests.chaos.replay import check_replay
 from tests.e2e.processes import System
 
 from rafiki.client import Client
@@ -237,11 +238,12 @@ def _settle(platform: Platform, timeout_s: float) -> Evidence:
 
 
 def _check_copy(platform: Platform, before: object) -> Iterator[str]:
-    """A server on a copy of the folder starts without a complaint and serves the same."""
+    """The logs lead to what was proposed, and a server on a copy of the folder serves the same."""
     folder = platform.folder / "copy"
     folder.mkdir()
     shutil.copytree(platform.data_dir, folder / "data")
     (folder / "data" / "server.address").unlink()
+    yield from check_replay(folder / "data")
     system = System(folder, folder / "programs")
     try:
         system.start_server()
