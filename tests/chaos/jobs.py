@@ -1,4 +1,7 @@
-"""Keeps a server busy: whenever a job has ended, another begins, until the storm is over."""
+"""Keeps a server busy: whenever a job has ended, another begins, until the storm is over.
+
+All of them are watched.
+"""
 
 import logging
 import random
@@ -8,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tests.chaos.watches import Watch
 
 from rafiki.client import Client
 from rafiki.client.errors import RafikiError
@@ -55,15 +59,20 @@ class Employer:
         self._scale = scale
         self._draw = random.Random(f"jobs {seed}")
         self._created = 0
+        self.watches: list[Watch] = []
         self._model, self._dataset = self._upload(folder)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="employer")
         self._thread.start()
 
     def stop(self) -> None:
-        """Creates no more jobs."""
+        """Creates no more jobs; those there are are still watched."""
         self._is_over.set()
         self._thread.join()
+
+    def close(self) -> None:
+        """Ends everything."""
+        self.stop()
         self._client.close()
 
     def _run(self) -> None:
@@ -87,8 +96,9 @@ class Employer:
             train_args={"pause_s": PAUSE_S},
             seed=self._draw.randrange(1 << 31),
         )
-        self._client.create_train_job(job)
+        name = self._client.create_train_job(job)[0].name
         self._created += 1
+        self.watches.append(Watch(self._client, name))
 
     def _upload(self, folder: Path) -> tuple[str, str]:
         model_class = load_class(TEMPLATE, find_model_class(TEMPLATE))

@@ -21,6 +21,7 @@ from tests.chaos.ledger import Acknowledged, Moment
 from tests.chaos.platform import LEASE_S, Platform, left_behind
 from tests.chaos.proxy import Damage, Harm, Loop
 from tests.chaos.replay import check_replay
+from tests.chaos.watches import check_watches
 from tests.e2e.processes import System
 
 from rafiki.client import Client
@@ -89,9 +90,10 @@ def run_storm(*, seed: int, faults: int, folder: Path, scale: float = 1.0) -> Ou
             employer = Employer(platform.address, folder, seed, scale)
             try:
                 storm.rage(seed, faults)
-            finally:
                 employer.stop()
-            evidence = _settle(platform, CALM_S + CALM_PER_FAULT_S * faults)
+                evidence = _settle(platform, employer, CALM_S + CALM_PER_FAULT_S * faults)
+            finally:
+                employer.close()
         except Exception as error:
             logger.exception("the storm could not be finished")
             platform.complaints.append(f"the storm could not be finished: {error!r}")
@@ -220,7 +222,7 @@ class _Storm:
         return True
 
 
-def _settle(platform: Platform, timeout_s: float) -> Evidence:
+def _settle(platform: Platform, employer: Employer, timeout_s: float) -> Evidence:
     """Waits until all jobs have ended, ends everything, and compares."""
     complaints = platform.complaints
     with Client(platform.address, timeout_s=10.0) as client:
@@ -228,6 +230,7 @@ def _settle(platform: Platform, timeout_s: float) -> Evidence:
             complaints.append(f"{job} did not end within {timeout_s:.0f} s after the storm")
         evidence = gather(client, platform.folder)
         complaints += check(evidence)
+        complaints += check_watches((x.seen() for x in employer.watches), evidence.trials)
         complaints += check_checkpoints(client)
         before = facts(client)
     platform.stop_workers()
