@@ -105,9 +105,14 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
         for link in self._links:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
+        # A transport closes its socket in a later turn of the loop, which may be about to stop.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
