@@ -1,4 +1,4 @@
-.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-control-plane bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-parameters bench-sessions bench-supernet bench-torch-install
+.PHONY: install demo proto lint test check chaos bench-install bench-advisors bench-advisors-live bench-candidates bench-control-plane bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-parameters bench-sessions bench-supernet bench-torch-install
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -43,6 +43,11 @@ check: .venv/.installed lint proto
 	! git ls-files --others --exclude-standard -- client/rafiki/v1 | grep .
 	if tag=$$(git describe --tags --abbrev=0 2>/dev/null); then buf breaking --against ".git#tag=$$tag"; fi
 	pytest -n 2 --dist loadfile -m "not slow"
+
+# Faults strike a working platform, then ledgers and server are compared. `make test` has a
+# short form. Flags by ARGS, as in: make chaos ARGS='--faults 200 --seed 7'
+chaos: .venv/.installed
+	.venv/bin/python -m tests.chaos $(ARGS)
 
 # The benchmarks, with tables and peers that nothing else needs. See docs/benchmarks.md.
 bench-install: .venv-bench/.installed
