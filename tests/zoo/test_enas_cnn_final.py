@@ -74,7 +74,7 @@ def trained(
     seed: int, recipe: Recipe, steps: int = 5, steps_per_call: int = 1, noise: int = 0
 ) -> FinalNetwork:
     network = make_network(seed, recipe)
-    network._steps_per_call = steps_per_call
+    network._calls.steps = steps_per_call
     for _ in network.train(make_data(), batches(), [0.05] * steps, noise):
         pass
     return network

@@ -41,19 +41,24 @@ from rafiki.supernet.image_search import (
     supernet_to_train,
     train_architectures,
 )
-from rafiki.supernet.image_supernet import (
-    MOST_CANDIDATES,
-    ImageSupernet,
-    image_programs,
-    normalised,
-    stack_archs,
-)
+from rafiki.supernet.image_supernet import ImageSupernet, image_programs, normalised
 from rafiki.supernet.inputs import Inputs
 from rafiki.supernet.normalization import batch_norm, scale_and_shift
 from rafiki.supernet.operations import OPERATIONS
 from rafiki.supernet.pace import Pace
 from rafiki.supernet.parameters import Initializer, take_tensor
-from rafiki.supernet.programs import Weights, computing, each, pick, search_step
+from rafiki.supernet.programs import (
+    MOST_CANDIDATES,
+    MOST_STEPS,
+    Calls,
+    Weights,
+    computing,
+    each,
+    filled,
+    pick,
+    search_step,
+    stack_archs,
+)
 from rafiki.supernet.shared_weights import SharedWeights
 from rafiki.supernet.space import ImageSpace, SearchSpace
 from rafiki.supernet.training import (
@@ -67,8 +72,10 @@ from rafiki.supernet.training import (
 
 __all__ = [
     "MOST_CANDIDATES",
+    "MOST_STEPS",
     "OPERATIONS",
     "Bank",
+    "Calls",
     "Data",
     "ImageSpace",
     "ImageSupernet",
@@ -93,6 +100,7 @@ __all__ = [
     "cross_entropy",
     "depthwise_convolution",
     "each",
+    "filled",
     "forget_data",
     "gather_active",
     "image_programs",
