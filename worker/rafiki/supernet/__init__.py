@@ -28,7 +28,6 @@ from rafiki.supernet.depthwise import depthwise_convolution
 from rafiki.supernet.devices import compute_dtype, on_devices, over_batch
 from rafiki.supernet.image_data import (
     Data,
-    augment,
     forget_data,
     load_data,
     minibatches,
@@ -38,8 +37,11 @@ from rafiki.supernet.image_data import (
 from rafiki.supernet.image_search import (
     accuracies,
     probabilities,
+    scoring,
+    search_rates,
     supernet_to_train,
     train_architectures,
+    train_from_scratch,
 )
 from rafiki.supernet.image_supernet import ImageSupernet, image_programs, normalised
 from rafiki.supernet.inputs import Inputs
@@ -91,7 +93,6 @@ __all__ = [
     "Weights",
     "accuracies",
     "accuracy",
-    "augment",
     "batch_norm",
     "choose",
     "compute_dtype",
@@ -115,6 +116,8 @@ __all__ = [
     "restarting_cosine",
     "scale_and_shift",
     "scatter_active",
+    "scoring",
+    "search_rates",
     "search_step",
     "stack_archs",
     "steps_per_epoch",
@@ -122,4 +125,5 @@ __all__ = [
     "take_images",
     "take_tensor",
     "train_architectures",
+    "train_from_scratch",
 ]
