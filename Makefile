@@ -1,4 +1,4 @@
-.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-supernet bench-torch-install
+.PHONY: install demo proto lint test check bench-install bench-advisors bench-advisors-live bench-enas-workers bench-fashion-mnist bench-enas-rnn bench-candidates bench-supernet bench-torch-install
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -68,6 +68,9 @@ bench-fashion-mnist: .venv/.installed
 
 bench-enas-rnn: .venv/.installed
 	.venv/bin/python benchmarks/enas_rnn.py $(ARGS)
+
+bench-candidates: .venv/.installed
+	.venv/bin/python benchmarks/candidates.py $(ARGS)
 
 bench-supernet: .venv/.installed
 	.venv/bin/python benchmarks/supernet.py $(ARGS)

@@ -9,9 +9,18 @@ Try it without a server:
 
     rafiki model test worker/rafiki/zoo/enas_macro.py
 
-Trained from scratch for 12 epochs on 600 of scikit-learn's digits, two networks of four layers
-and 8 channels had an accuracy of 0.933 and 0.953 on 300 others, after 3 seconds on one core and
-20 of compilation (`tests/zoo/test_enas_macro_template.py` has the first of them).
+On scikit-learn's digits, as `rafiki demo` splits them and leaves them in `demo/`, with two
+workers on a core each:
+
+    rafiki job create --model MODEL --train demo/train.zip --validation demo/validation.zip \
+        --test demo/test.zip --trials 335 --advisor-option final_controls=1 --seed 1 --watch
+
+searches for 10 rounds and trains two networks from scratch. On a machine that ten times as much
+other work kept busy it took 16 minutes, 5 of them to compile and measure, 4 to search. The mean
+accuracy of a round rose from 0.18 to 0.78 on shared weights; the ten finalists had 0.761 (best
+0.803) on all validation images, ten random networks 0.389 (best 0.647). Trained from scratch,
+the network found had 0.980 in the validation and 0.990 in the test, a random one 0.990 in both:
+one image is 0.003, and on digits either will do.
 
 The authors hold the controller to a share of 0.4 of the skips (`macro_search.sh`, their paper's
 section 2.3); so does a job with
