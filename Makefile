@@ -83,6 +83,9 @@ bench-enas-rnn: .venv/.installed
 bench-parameters: .venv/.installed
 	.venv/bin/python benchmarks/parameters.py $(ARGS)
 
+bench-candidates: .venv/.installed
+	.venv/bin/python benchmarks/candidates.py $(ARGS)
+
 bench-supernet: .venv/.installed
 	.venv/bin/python benchmarks/supernet.py $(ARGS)
 

@@ -16,6 +16,7 @@ from jax import Array, lax
 
 from rafiki.supernet import (
     MOST_CANDIDATES,
+    MOST_STEPS,
     ImageSpace,
     Rows,
     Tensors,
@@ -28,7 +29,6 @@ from rafiki.supernet import (
 )
 from rafiki.supernet.cells import Architecture, CellSpace, Shape
 from rafiki.supernet.cells.architecture import EDGES, STATES
-from rafiki.supernet.image_supernet import MOST_STEPS
 from rafiki.supernet.layers import patches3, project
 from rafiki.supernet.operations import BRANCHES, KERNEL_SIZES, packed_size
 from rafiki.supernet.programs import Weights

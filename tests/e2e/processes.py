@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -65,6 +66,17 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60) 
         if time.monotonic() > deadline:
             raise TimeoutError(f"still not so after {timeout_s} s: {what}")
         time.sleep(0.02)
+
+
+def compilations_of(client: Client, trials: Sequence[Trial]) -> Counter[str]:
+    """How often each program was compiled in the children that ran `trials`."""
+    compilations: Counter[str] = Counter()
+    for trial in trials:
+        for metrics in client.list_trial_metrics(trial.name):
+            for name, value in metrics.values.items():
+                if name.startswith("compilations/"):
+                    compilations[name.removeprefix("compilations/")] += int(value)
+    return compilations
 
 
 class System:

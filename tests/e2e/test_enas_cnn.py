@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from tests.e2e.processes import System
+from tests.e2e.processes import System, compilations_of
 
 from rafiki.model import write_images
 from rafiki.resources import (
@@ -58,12 +58,7 @@ def search(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Search:
             job = system.wait_for_end(client, job.name, timeout_s=280)
             trials = system.trials(client, job.name)
             assert job.state is TrainJobState.SUCCEEDED, [trial.error for trial in trials]
-            compilations: Counter[str] = Counter()
-            for trial in trials:
-                for metrics in client.list_trial_metrics(trial.name):
-                    for name, value in metrics.values.items():
-                        if name.startswith("compilations/"):
-                            compilations[name.removeprefix("compilations/")] += int(value)
+            compilations = compilations_of(client, trials)
             starts = {t.start_checkpoint for t in trials if t.start_checkpoint}
             weights = {name: client.download_checkpoint(name) for name in starts}
     finally:

@@ -18,6 +18,7 @@ from tests.supernet.cells.static_network import make_arch, random_cells
 from tests.supernet.toy_space import ToySpace, layer
 
 from rafiki.supernet import (
+    MOST_STEPS,
     Data,
     ImageSpace,
     ImageSupernet,
@@ -28,7 +29,6 @@ from rafiki.supernet import (
     take_images,
 )
 from rafiki.supernet.cells import CellSpace, Shape
-from rafiki.supernet.image_supernet import MOST_STEPS
 
 STEPS, CLASSES = 4, 3
 Arch = TypeVar("Arch", bound=tuple[np.ndarray, ...])

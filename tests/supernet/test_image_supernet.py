@@ -105,9 +105,9 @@ def test_a_training_cut_into_other_calls_gives_the_same_weights(
         losses += supernet.train(data, batches, [layer(operation)], rates, lambda share: False)
     one_by_one = supernet.dump()
     # A call is to take no time: one minibatch each; any time: 1, 2, 4, 8, 16 and what is left.
-    monkeypatch.setattr(module, "CALL_S", call_s)
+    monkeypatch.setattr(programs, "CALL_S", call_s)
     supernet.reset(0)
-    supernet._steps_per_call = 1
+    supernet._calls.steps = 1
     shares: list[float] = []
 
     def told(share: float) -> bool:

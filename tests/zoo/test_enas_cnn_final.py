@@ -1,11 +1,7 @@
 """The network that is trained from scratch, and how: against plain Flax, and part by part."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +70,7 @@ def trained(
     seed: int, recipe: Recipe, steps: int = 5, steps_per_call: int = 1, noise: int = 0
 ) -> FinalNetwork:
     network = make_network(seed, recipe)
-    network._steps_per_call = steps_per_call
+    network._calls.steps = steps_per_call
     for _ in network.train(make_data(), batches(), [0.05] * steps, noise):
         pass
     return network
@@ -351,25 +347,3 @@ def test_noise_is_within_its_bounds() -> None:
     assert (noise.shifts.min(), noise.shifts.max()) == (0, 2)
     np.testing.assert_allclose(np.unique(noise.dropout), [0.0, 1.25])
     np.testing.assert_allclose(noise.dropout.mean(), 1.0, atol=0.03)
-
-
-@pytest.mark.slow
-def test_four_devices_train_what_one_does(tmp_path: Path) -> None:
-    tensors = []
-    for devices in (1, 4):
-        file = tmp_path / f"{devices}.npz"
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.zoo.final_on_devices", str(file)],
-            env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert int(done.stdout.split()[-1]) == (4 if devices == 4 else 0)
-        with np.load(file) as saved:
-            tensors.append(dict(saved))
-    assert tensors[0].keys() == tensors[1].keys()
-    for path, value in tensors[0].items():
-        np.testing.assert_allclose(tensors[1][path], value, rtol=0, atol=1e-5, err_msg=path)

@@ -46,18 +46,21 @@ def make_model(**knobs: object) -> EnasCnn:
 
 
 def test_the_search_rate_restarts_with_periods_twice_as_long() -> None:
-    rates = [make_model()._search_rate(epoch) for epoch in (0.0, 9.999, 10.0, 29.999, 30.0)]
+    rates = make_model()._search_rates(0.0, 31.0, 31_000)
+    rates = [rates[step] for step in (0, 9_999, 10_000, 29_999, 30_000)]
     np.testing.assert_allclose(rates, [0.2, 0.002, 0.2, 0.002, 0.2], rtol=1e-3)
 
 
 def test_the_rate_of_a_training_from_scratch_falls_once_to_its_least() -> None:
-    rates = [make_model()._final_rate(epoch, 30) for epoch in (0.0, 15.0, 29.999)]
+    rates = make_model()._final_rates(30, 1000)
+    rates = [rates[step] for step in (0, 15_000, 29_999)]
     np.testing.assert_allclose(rates, [0.1, 0.0505, 0.001], rtol=1e-3)
 
 
 def test_the_rate_of_a_training_from_scratch_can_restart() -> None:
     model = make_model(learning_rate=0.05, min_learning_rate=1e-4, final_restart_epochs=10)
-    rates = [model._final_rate(epoch, 630) for epoch in (0.0, 9.999, 10.0, 310.0, 629.999)]
+    rates = model._final_rates(630, 1000)
+    rates = [rates[step] for step in (0, 9_999, 10_000, 310_000, 629_999)]
     np.testing.assert_allclose(rates, [0.05, 1e-4, 0.05, 0.05, 1e-4], rtol=1e-3)
 
 

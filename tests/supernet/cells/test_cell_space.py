@@ -16,6 +16,7 @@ from tests.supernet.cells.static_network import (
 )
 
 from rafiki.supernet import (
+    MOST_STEPS,
     Data,
     ImageSupernet,
     Inputs,
@@ -25,7 +26,6 @@ from rafiki.supernet import (
     stack_archs,
 )
 from rafiki.supernet.cells import Architecture, CellSpace, Shape
-from rafiki.supernet.image_supernet import MOST_STEPS
 
 pytestmark = pytest.mark.slow
 

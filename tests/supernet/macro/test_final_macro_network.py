@@ -1,5 +1,6 @@
 """The final network of the macro space against the same network in Flax."""
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -9,8 +10,8 @@ import pytest
 from flax import nnx
 from jax import Array
 
-from rafiki.supernet import Inputs, cross_entropy, normalised
-from rafiki.supernet.macro import FinalMacroNetwork
+from rafiki.supernet import Data, Inputs, cross_entropy, normalised, on_devices
+from rafiki.supernet.macro import FinalMacroNetwork, MacroRecipe
 from rafiki.supernet.macro.architecture import MacroArchitecture
 from rafiki.supernet.macro.shape import MacroShape
 from rafiki.supernet.macro.space import MacroSpace
@@ -26,6 +27,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(256, size=(8, 8, 8, 1)).astype(np.uint8)
 LABELS = RNG.integers(CLASSES, size=8).astype(np.int32)
 RATE, WEIGHT_DECAY = 0.1, 0.01
+RECIPE = MacroRecipe(weight_decay=WEIGHT_DECAY)
 
 
 class Join(nnx.Module):
@@ -163,11 +165,20 @@ def flax_network(dumped: Mapping[str, np.ndarray]) -> Network:
     return network
 
 
-def make_network() -> FinalMacroNetwork:
+def make_network(recipe: MacroRecipe = RECIPE) -> FinalMacroNetwork:
     space = MacroSpace(MacroShape.of(INPUTS, 4, CHANNELS, 2))
-    network = FinalMacroNetwork(INPUTS, space, MacroArchitecture.of(VALUES), WEIGHT_DECAY)
+    network = FinalMacroNetwork(INPUTS, space, MacroArchitecture.of(VALUES), recipe)
     network.reset(0)
     return network
+
+
+def train(network: FinalMacroNetwork, steps: int, steps_per_call: int = 1) -> np.ndarray:
+    """Trains on all images again and again; losses and accuracies `[steps, 2]`."""
+    data = Data(on_devices(IMAGES), LABELS, CLASSES, INPUTS.mean, INPUTS.deviation)
+    network._calls.steps = steps_per_call
+    batches = itertools.repeat(np.arange(8, dtype=np.int32))
+    rates = [RATE / (1 + step) for step in range(steps)]
+    return np.concatenate(list(network.train(data, batches, rates, seed=0)))
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +186,7 @@ def trained() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float, Fina
     """A network before and after a step, the loss of the step, and the network."""
     network = make_network()
     before = network.dump()
-    loss, _ = network.train_step(jnp.asarray(IMAGES), LABELS, RATE)
+    (loss, _) = train(network, 1)[0]
     return before, network.dump(), float(loss), network
 
 
@@ -222,10 +233,29 @@ def test_a_second_architecture_needs_no_compilation(
 ) -> None:
     first = trained[3]
     values = ["sepconv5", "conv3", 0, "conv5", 1, 1, "sepconv3", 0, 0, 0]
-    other = FinalMacroNetwork(INPUTS, first.space, MacroArchitecture.of(values), WEIGHT_DECAY)
-    sizes = first._programs.train_step._cache_size()  # type: ignore[attr-defined]
-    other.train_step(jnp.asarray(IMAGES), LABELS, RATE)
-    assert other._programs.train_step._cache_size() == sizes == 1  # type: ignore[attr-defined]
+    other = FinalMacroNetwork(INPUTS, first.space, MacroArchitecture.of(values), RECIPE)
+    sizes = first._programs.train._cache_size()  # type: ignore[attr-defined]
+    train(other, 5)
+    assert other._programs.train._cache_size() == sizes == 1  # type: ignore[attr-defined]
+
+
+def test_weights_do_not_depend_on_how_many_minibatches_a_call_takes() -> None:
+    recipe = MacroRecipe(weight_decay=WEIGHT_DECAY, shift=1, flip=True)
+    dumps, reports = [], []
+    for steps_per_call in (1, 5):
+        network = make_network(recipe)
+        reports.append(train(network, 5, steps_per_call))
+        dumps.append(network.dump())
+    np.testing.assert_array_equal(reports[0], reports[1])
+    assert all(dumps[0][path].tobytes() == dumps[1][path].tobytes() for path in dumps[0])
+
+
+def test_images_are_moved_and_mirrored_in_training() -> None:
+    losses = [
+        train(make_network(MacroRecipe(weight_decay=0.0, shift=shift, flip=flip)), 1)[0, 0]
+        for shift, flip in ((0, False), (1, False), (0, True))
+    ]
+    assert len(set(losses)) == 3
 
 
 def test_a_loaded_network_dumps_what_it_loaded(

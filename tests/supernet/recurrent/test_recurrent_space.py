@@ -27,6 +27,7 @@ from rafiki.supernet.recurrent import (
     language_programs,
     recurrent_cell_knob,
 )
+from rafiki.supernet.recurrent.dropout import Masks
 from rafiki.supernet.recurrent.programs import language_loss
 
 WORDS, HIDDEN, NODES, ROWS, STEPS = 7, 4, 4, 2, 3
@@ -101,6 +102,31 @@ def test_what_is_no_cell_is_refused(values: list[object], message: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_logits_are_those_of_the_static_network(seed: int, dtype: str, tolerance: float) -> None:
+    cell, arch = random_cell(seed), RecurrentArchitecture.of(random_cell(seed))
+    with jax.enable_x64(dtype == "float64"):
+        space, rng = space_of(is_shared=True), np.random.default_rng(seed)
+        params = {
+            name: jnp.asarray(rng.normal(size=value.shape), dtype)
+            for name, value in space.init(0).items()
+        }
+        state = jnp.asarray(rng.normal(size=(ROWS, HIDDEN)), dtype)
+        active = gather_active(params, space.rows(arch))
+        outputs, _ = space.outputs(active, arch, jnp.asarray(TEXT), state, Masks())
+        found = np.asarray(space.logits(active, outputs))
+        named = {name: np.asarray(value) for name, value in params.items() if "nodes" not in name}
+        named |= {
+            path: np.asarray(params["cell/nodes"][arch.rows[node]])
+            for node, path in enumerate(paths_of(space, cell))
+        }
+        expected = np.asarray(StaticNetwork(named, cell)(jnp.asarray(TEXT), state)[0])
+    assert found.dtype == expected.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("is_shared", [True, False])
 @pytest.mark.parametrize("seed", range(2))
 def test_loss_state_and_gradients_are_those_of_the_static_network_in_float64(
@@ -137,7 +163,8 @@ def test_loss_state_and_gradients_are_those_of_the_static_network_in_float64(
         pairs += [(grads["cell/nodes"][node], static["nodes"][node]) for node in range(NODES)]
         for grad, reference in pairs:
             reference = np.asarray(reference[...])
-            np.testing.assert_allclose(grad, reference, atol=1e-9 * np.abs(reference).max())
+            atol = 1e-9 * np.abs(reference).max()
+            np.testing.assert_allclose(grad, reference, rtol=0, atol=atol)
 
 
 @pytest.mark.slow
@@ -162,7 +189,8 @@ def test_a_step_of_the_program_is_that_of_the_static_network(is_shared: bool) ->
             pairs.append((own, state["nodes"][node]))
         for found, reference in pairs:
             reference = np.asarray(reference[...])
-            np.testing.assert_allclose(found, reference, atol=1e-3 * np.abs(reference).max())
+            atol = 1e-3 * np.abs(reference).max()
+            np.testing.assert_allclose(found, reference, rtol=0, atol=atol)
 
 
 @pytest.mark.slow

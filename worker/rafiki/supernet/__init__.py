@@ -28,7 +28,6 @@ from rafiki.supernet.depthwise import depthwise_convolution
 from rafiki.supernet.devices import compute_dtype, on_devices, over_batch
 from rafiki.supernet.image_data import (
     Data,
-    augment,
     forget_data,
     load_data,
     minibatches,
@@ -38,22 +37,30 @@ from rafiki.supernet.image_data import (
 from rafiki.supernet.image_search import (
     accuracies,
     probabilities,
+    scoring,
+    search_rates,
     supernet_to_train,
     train_architectures,
+    train_from_scratch,
 )
-from rafiki.supernet.image_supernet import (
-    MOST_CANDIDATES,
-    ImageSupernet,
-    image_programs,
-    normalised,
-    stack_archs,
-)
+from rafiki.supernet.image_supernet import ImageSupernet, image_programs, normalised
 from rafiki.supernet.inputs import Inputs
 from rafiki.supernet.normalization import batch_norm, scale_and_shift
 from rafiki.supernet.operations import OPERATIONS
 from rafiki.supernet.pace import Pace
 from rafiki.supernet.parameters import Initializer, take_tensor
-from rafiki.supernet.programs import Weights, computing, each, pick, search_step
+from rafiki.supernet.programs import (
+    MOST_CANDIDATES,
+    MOST_STEPS,
+    Calls,
+    Weights,
+    computing,
+    each,
+    filled,
+    pick,
+    search_step,
+    stack_archs,
+)
 from rafiki.supernet.shared_weights import SharedWeights
 from rafiki.supernet.space import ImageSpace, SearchSpace
 from rafiki.supernet.training import (
@@ -67,8 +74,10 @@ from rafiki.supernet.training import (
 
 __all__ = [
     "MOST_CANDIDATES",
+    "MOST_STEPS",
     "OPERATIONS",
     "Bank",
+    "Calls",
     "Data",
     "ImageSpace",
     "ImageSupernet",
@@ -84,7 +93,6 @@ __all__ = [
     "Weights",
     "accuracies",
     "accuracy",
-    "augment",
     "batch_norm",
     "choose",
     "compute_dtype",
@@ -93,6 +101,7 @@ __all__ = [
     "cross_entropy",
     "depthwise_convolution",
     "each",
+    "filled",
     "forget_data",
     "gather_active",
     "image_programs",
@@ -107,6 +116,8 @@ __all__ = [
     "restarting_cosine",
     "scale_and_shift",
     "scatter_active",
+    "scoring",
+    "search_rates",
     "search_step",
     "stack_archs",
     "steps_per_epoch",
@@ -114,4 +125,5 @@ __all__ = [
     "take_images",
     "take_tensor",
     "train_architectures",
+    "train_from_scratch",
 ]

@@ -116,9 +116,9 @@ def augment_minibatch(images: Array, shifts: Array, flips: Array, reach: int) ->
     return jax.vmap(change)(jnp.pad(images, margins, mode="edge"), shifts, flips)
 
 
-def augment(images: Array, rng: np.random.Generator, shift: int, flip: bool) -> Array:
-    """The images `[B, H, W, C]`, moved by up to `shift` pixels and mirrored if `flip` at random."""
-    shifts = rng.integers(2 * shift + 1, size=(len(images), 2), dtype=np.int32)
-    flips = rng.random(len(images)) < (0.5 if flip else 0.0)
-    augmented: Array = augment_minibatch(images, shifts, flips, shift)
-    return augmented
+def draw_moves(
+    rng: np.random.Generator, batch_size: int, shift: int, flip: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """How `augment_minibatch` is to move each image, by up to `shift` pixels, and mirror half."""
+    shifts = rng.integers(2 * shift + 1, size=(batch_size, 2), dtype=np.int32)
+    return shifts, rng.random(batch_size) < (0.5 if flip else 0.0)

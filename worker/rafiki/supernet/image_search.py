@@ -3,8 +3,9 @@
 Letters as in `rafiki.supernet`; A architectures, n images.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -16,13 +17,27 @@ from rafiki.supernet.image_data import Data, minibatches, steps_per_epoch
 from rafiki.supernet.image_supernet import ImageSupernet
 from rafiki.supernet.inputs import Inputs
 from rafiki.supernet.pace import Pace
-from rafiki.supernet.training import accuracy
+from rafiki.supernet.training import accuracy, restarting_cosine
 
 Arch = TypeVar("Arch", bound=tuple[np.ndarray, ...])
 
 # From uint8 images `[n, H, W, depth]` on the device and indices `[B]` of a minibatch to class
 # scores `[A, B, classes]`.
 Scoring = Callable[[Array, np.ndarray], np.ndarray]
+
+
+class SingleNetwork(Protocol):
+    """The network of one architecture, with weights and running statistics of its own."""
+
+    inputs: Inputs
+
+    def train(
+        self, data: Data, batches: Iterator[np.ndarray], rates: Sequence[float], seed: int
+    ) -> Iterator[np.ndarray]:
+        """Trains a minibatch per rate; yields loss and share of labels hit `[n, 2]`."""
+
+    def logits(self, images: Array, indices: np.ndarray) -> np.ndarray:
+        """Class scores `[B, classes]` of the images at `indices` `[B]`."""
 
 
 def supernet_to_train(
@@ -68,6 +83,43 @@ def train_architectures(
         "loss": float(np.mean(losses)) if losses else 0.0,
         **pace.lap(len(losses) * batch_size),
     }
+
+
+def search_rates(
+    begin: float, end: float, count: int, *, period: float, rate: float
+) -> list[float]:
+    """Of `count` minibatches, while `restarting_cosine` goes from epoch `begin` to `end`."""
+    epochs = (begin + (end - begin) * step / count for step in range(count))
+    return [restarting_cosine(epoch, period, rate) for epoch in epochs]
+
+
+def train_from_scratch(
+    network: SingleNetwork, data: Data, rates: Sequence[float], *, batch_size: int, seed: int
+) -> None:
+    """Trains a minibatch per rate; reports loss, accuracy and pace of every epoch."""
+    logger.define_plot("Loss", ["loss"], "epoch")
+    logger.define_plot("Training accuracy", ["accuracy"], "epoch")
+    per_epoch = steps_per_epoch(len(data.labels), batch_size)
+    batches = minibatches(len(data.labels), batch_size, seed)
+    done, reports, pace = 0, np.zeros((0, 2)), Pace()
+    for of_call in network.train(data, batches, rates, seed):
+        done += len(of_call)
+        reports = np.concatenate([reports, of_call])
+        while len(reports) >= per_epoch:
+            loss, hits = reports[:per_epoch].mean(0)
+            reports = reports[per_epoch:]
+            epoch = (done - len(reports)) // per_epoch
+            speed = pace.lap(per_epoch * batch_size)
+            logger.log(step=epoch, epoch=epoch, loss=float(loss), accuracy=float(hits), **speed)
+        if logger.progress(done / len(rates)):
+            break
+
+
+def scoring(network: ImageSupernet[Arch] | SingleNetwork, archs: Sequence[Arch]) -> Scoring:
+    """The class scores of `archs` by a supernet, or of its only one by a network."""
+    if isinstance(network, ImageSupernet):
+        return functools.partial(network.logits, archs)
+    return lambda images, indices: network.logits(images, indices)[np.newaxis]
 
 
 def accuracies(

@@ -4,7 +4,6 @@ Letters as in `rafiki.supernet`.
 """
 
 import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -18,16 +17,21 @@ from rafiki.supernet.banks import Tensors, gather_active
 from rafiki.supernet.devices import replicated
 from rafiki.supernet.image_data import Data, take_images
 from rafiki.supernet.inputs import Inputs
-from rafiki.supernet.programs import Weights, computing, each, pick, search_step
+from rafiki.supernet.programs import (
+    MOST_CANDIDATES,
+    MOST_STEPS,
+    Calls,
+    Weights,
+    computing,
+    each,
+    filled,
+    pick,
+    search_step,
+    stack_archs,
+)
 from rafiki.supernet.shared_weights import SharedWeights
 from rafiki.supernet.space import ImageSpace
 from rafiki.supernet.training import cross_entropy, nesterov
-
-# Minibatches, and candidates, that one call of a program takes at most.
-MOST_STEPS = 16
-MOST_CANDIDATES = 10
-# A call is to take so long, so that training can be stopped soon.
-CALL_S = 0.5
 
 Arch = TypeVar("Arch", bound=tuple[np.ndarray, ...])
 
@@ -109,7 +113,7 @@ class ImageSupernet(Generic[Arch]):
         self.inputs = inputs
         self.weights = SharedWeights(space, ("momentum",))
         self._programs = image_programs(space, weight_decay)
-        self._steps_per_call = 1
+        self._calls = Calls()
 
     @property
     def steps(self) -> int:
@@ -149,14 +153,9 @@ class ImageSupernet(Generic[Arch]):
             The losses of the minibatches that were trained.
         """
         losses: list[float] = []
-        while len(losses) < len(archs):
-            done = len(losses)
-            count = min(self._steps_per_call, len(archs) - done)
-            chunk = slice(done, done + count)
-            indices = np.stack([next(batches) for _ in range(count)])
-            began = time.monotonic()
-            losses += self._train_chunk(data, indices, archs[chunk], rates[chunk])
-            self._choose_steps(time.monotonic() - began)
+        for part in self._calls.cut(len(archs)):
+            indices = np.stack([next(batches) for _ in archs[part]])
+            losses += self._train_part(data, indices, archs[part], rates[part])
             if is_stopped(len(losses) / len(archs)):
                 break
         return losses
@@ -183,34 +182,19 @@ class ImageSupernet(Generic[Arch]):
             found.append(np.asarray(scores)[: len(some)])
         return np.concatenate(found)
 
-    def _train_chunk(
+    def _train_part(
         self, data: Data, indices: np.ndarray, archs: Sequence[Arch], rates: Sequence[float]
     ) -> list[float]:
         count = len(indices)
-        filled = indices[np.minimum(np.arange(MOST_STEPS), count - 1)]
+        indices = indices[filled(count, MOST_STEPS)]
         self.weights.current, losses = self._programs.train(
             self.weights.current,
             stack_archs(archs, MOST_STEPS),
             np.resize(np.array(rates, np.float32), MOST_STEPS),
             np.int32(count),
-            take_images(data.images, filled),
-            data.labels[filled],
+            take_images(data.images, indices),
+            data.labels[indices],
             (self.inputs.mean, self.inputs.deviation),
         )
         self.weights.steps += count
         return [float(loss) for loss in np.asarray(losses)[:count]]
-
-    def _choose_steps(self, call_s: float) -> None:
-        """Fewer minibatches per call after a long one, more after a short one."""
-        if call_s < CALL_S / 2:
-            self._steps_per_call = min(2 * self._steps_per_call, MOST_STEPS)
-        elif call_s > CALL_S:
-            self._steps_per_call = max(self._steps_per_call // 2, 1)
-
-
-def stack_archs(archs: Sequence[Arch], most: int) -> Arch:
-    """Architectures as one, with a first axis of `most`; the last is repeated to fill it."""
-    filled = [archs[min(number, len(archs) - 1)] for number in range(most)]
-    kind = type(archs[0])
-    # A NamedTuple takes its fields one by one.
-    return kind(*(np.stack(field) for field in zip(*filled, strict=True)))

@@ -1,10 +1,12 @@
 """Programs of a supernet: architectures are data, so each is compiled once for all of them."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from rafiki.supernet.banks import Tensors, gather_active, scatter_active
@@ -12,8 +14,15 @@ from rafiki.supernet.devices import compute_dtype
 from rafiki.supernet.space import SearchSpace
 from rafiki.supernet.training import Optimizer, Slots
 
+# Minibatches, and candidates, that one call of a program takes at most.
+MOST_STEPS = 16
+MOST_CANDIDATES = 10
+# A call is to take so long, so that training can be stopped soon.
+CALL_S = 0.5
+
 T = TypeVar("T")
 Arch = TypeVar("Arch")
+Arrays = TypeVar("Arrays", bound=tuple[np.ndarray, ...])
 
 
 class Weights(NamedTuple):
@@ -85,6 +94,46 @@ def each(
 
     after: tuple[T, Array] = lax.fori_loop(jnp.int32(0), count, body, (carry, results))
     return after
+
+
+class Calls:
+    """Cuts trainings into calls of a program: of fewer minibatches after one that took long."""
+
+    def __init__(self) -> None:
+        self.steps = 1
+
+    def cut(self, total: int) -> Iterator[slice]:
+        """Which of `total` minibatches each call is for.
+
+        What passes until the next one is asked for is the time that a call takes.
+        """
+        done = 0
+        while done < total:
+            part = slice(done, min(done + self.steps, total))
+            began_s = time.monotonic()
+            yield part
+            call_s = time.monotonic() - began_s
+            if call_s < CALL_S / 2:
+                self.steps = min(2 * self.steps, MOST_STEPS)
+            elif call_s > CALL_S:
+                self.steps = max(self.steps // 2, 1)
+            done = part.stop
+
+
+def filled(count: int, most: int) -> np.ndarray:
+    """The numbers 0 to `count` - 1, the last of them repeated until they are `most`.
+
+    All calls of a program have the same sizes; what is over is not computed.
+    """
+    return np.minimum(np.arange(most), count - 1)
+
+
+def stack_archs(archs: Sequence[Arrays], most: int) -> Arrays:
+    """Architectures as one, with a first axis of `most`; the last is repeated to fill it."""
+    chosen = [archs[number] for number in filled(len(archs), most)]
+    kind = type(archs[0])
+    # A NamedTuple takes its fields one by one.
+    return kind(*(np.stack(field) for field in zip(*chosen, strict=True)))
 
 
 def pick(stacked: T, number: Array) -> T:

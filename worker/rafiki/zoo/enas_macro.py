@@ -9,9 +9,18 @@ Try it without a server:
 
     rafiki model test worker/rafiki/zoo/enas_macro.py
 
-Trained from scratch for 12 epochs on 600 of scikit-learn's digits, two networks of four layers
-and 8 channels had an accuracy of 0.933 and 0.953 on 300 others, after 3 seconds on one core and
-20 of compilation (`tests/zoo/test_enas_macro_template.py` has the first of them).
+On scikit-learn's digits, as `rafiki demo` splits them and leaves them in `demo/`, with two
+workers on a core each:
+
+    rafiki job create --model MODEL --train demo/train.zip --validation demo/validation.zip \
+        --test demo/test.zip --trials 335 --advisor-option final_controls=1 --seed 1 --watch
+
+searches for 10 rounds and trains two networks from scratch. On a machine that ten times as much
+other work kept busy it took 16 minutes, 5 of them to compile and measure, 4 to search. The mean
+accuracy of a round rose from 0.18 to 0.78 on shared weights; the ten finalists had 0.761 (best
+0.803) on all validation images, ten random networks 0.389 (best 0.647). Trained from scratch,
+the network found had 0.980 in the validation and 0.990 in the test, a random one 0.990 in both:
+one image is 0.003, and on digits either will do.
 
 The authors hold the controller to a share of 0.4 of the skips (`macro_search.sh`, their paper's
 section 2.3); so does a job with
@@ -28,7 +37,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import ClassVar, TypeAlias
 
-import jax
 import numpy as np
 
 from rafiki.model import (
@@ -38,31 +46,27 @@ from rafiki.model import (
     KnobConfig,
     Params,
     PolicyKnob,
-    logger,
 )
 from rafiki.supernet import (
-    Data,
     ImageSupernet,
     Inputs,
-    Pace,
     accuracies,
-    augment,
     cosine,
     forget_data,
     image_programs,
     load_data,
-    minibatches,
     probabilities,
-    restarting_cosine,
+    scoring,
+    search_rates,
     steps_per_epoch,
     supernet_to_train,
-    take_images,
     train_architectures,
+    train_from_scratch,
 )
-from rafiki.supernet.image_search import Scoring
 from rafiki.supernet.macro import (
     FinalMacroNetwork,
     MacroArchitecture,
+    MacroRecipe,
     MacroShape,
     MacroSpace,
     final_macro_programs,
@@ -70,7 +74,6 @@ from rafiki.supernet.macro import (
 )
 
 LAYERS = 6  # 12 in the authors' search
-STEPS_PER_REPORT = 4  # of progress
 
 MacroSupernet: TypeAlias = ImageSupernet[MacroArchitecture]
 
@@ -171,11 +174,12 @@ class EnasMacro(BaseModel):
         knobs = self._knobs
         data = load_data(dataset_path)
         epochs = knobs.early_stop_epochs if knobs.early_stop else knobs.epochs
+        per_epoch = steps_per_epoch(len(data.labels), knobs.batch_size)
+        count = epochs * per_epoch
         if knobs.share_params:
             supernet = supernet_to_train(self._supernet, data, shared_params, self.seed)
             self._network = supernet
-            per_epoch = steps_per_epoch(len(data.labels), knobs.batch_size)
-            begin, count = supernet.steps / per_epoch, epochs * per_epoch
+            begin = supernet.steps / per_epoch
             train_architectures(
                 supernet,
                 data,
@@ -188,15 +192,16 @@ class EnasMacro(BaseModel):
             network = self._final_network(Inputs.of(data))
             network.reset(self.seed)
             self._network = network
-            self._train_final(network, data, epochs)
+            rates = [cosine(step / count, knobs.learning_rate) for step in range(count)]
+            train_from_scratch(network, data, rates, batch_size=knobs.batch_size, seed=self.seed)
 
     def evaluate(self, dataset_path: str) -> float:
         return self._accuracies(dataset_path, [self._arch], self.seed)[0]
 
     def predict(self, queries: list[object]) -> list[object]:
         """Class probabilities per query."""
-        size = self._knobs.evaluation_batch_size
-        return probabilities(self._scoring([self._arch]), self._held().inputs, queries, size)
+        network, size = self._held(), self._knobs.evaluation_batch_size
+        return probabilities(scoring(network, [self._arch]), network.inputs, queries, size)
 
     def dump_parameters(self) -> dict[str, np.ndarray]:
         return self._held().dump()
@@ -271,68 +276,19 @@ class EnasMacro(BaseModel):
         return ImageSupernet(inputs, self._space(inputs), self._knobs.search_weight_decay)
 
     def _final_network(self, inputs: Inputs) -> FinalMacroNetwork:
-        return FinalMacroNetwork(inputs, self._space(inputs), self._arch, self._knobs.weight_decay)
+        knobs = self._knobs
+        recipe = MacroRecipe(weight_decay=knobs.weight_decay, shift=knobs.shift, flip=knobs.flip)
+        return FinalMacroNetwork(inputs, self._space(inputs), self._arch, recipe)
 
     def _search_rates(self, begin: float, end: float, count: int) -> list[float]:
         """Of `count` minibatches, while the schedule goes from epoch `begin` to `end`."""
         period, rate = float(self._knobs.restart_epochs), self._knobs.search_learning_rate
-        epochs = (begin + (end - begin) * step / count for step in range(count))
-        return [restarting_cosine(epoch, period, rate) for epoch in epochs]
-
-    def _train_final(self, network: FinalMacroNetwork, data: Data, epochs: int) -> None:
-        knobs = self._knobs
-        logger.define_plot("Loss", ["loss"], "epoch")
-        logger.define_plot("Training accuracy", ["accuracy"], "epoch")
-        per_epoch = steps_per_epoch(len(data.labels), knobs.batch_size)
-        total = epochs * per_epoch
-        rng, pace = np.random.default_rng(self.seed), Pace()
-        reports = []
-        batches = minibatches(len(data.labels), knobs.batch_size, self.seed)
-        for step, indices in zip(range(total), batches, strict=False):
-            images = take_images(data.images, indices)
-            images = augment(images, rng, knobs.shift, knobs.flip)
-            rate = cosine(step / total, knobs.learning_rate)
-            loss, hits = network.train_step(images, data.labels[indices], rate)
-            reports.append((loss, hits))
-            if (step + 1) % per_epoch == 0:
-                epoch = (step + 1) // per_epoch
-                means = np.mean([[float(x) for x in report] for report in reports], 0)
-                speed = pace.lap(per_epoch * knobs.batch_size)
-                logger.log(
-                    step=epoch,
-                    epoch=epoch,
-                    loss=means[0],
-                    accuracy=means[1],
-                    epoch_s=speed["epoch_s"],
-                    examples_per_s=speed["examples_per_s"],
-                )
-                reports = []
-            if _report(step, total, loss):
-                break
-
-    def _scoring(self, archs: Sequence[MacroArchitecture]) -> Scoring:
-        network = self._held()
-        if isinstance(network, FinalMacroNetwork):
-            return lambda images, indices: network.logits(images, indices)[np.newaxis]
-        return lambda images, indices: network.logits(archs, images, indices)
+        return search_rates(begin, end, count, period=period, rate=rate)
 
     def _accuracies(
         self, dataset_path: str, archs: Sequence[MacroArchitecture], seed: int
     ) -> list[float]:
-        data = load_data(dataset_path)
-        self._held().inputs.check(data.images.shape[1:])
-        return accuracies(
-            self._scoring(archs),
-            data,
-            self._knobs.evaluation_batch_size,
-            seed if self._knobs.quick_eval else None,
-        )
-
-
-def _report(step: int, total: int, loss: jax.Array) -> bool:
-    """Reports progress now and then, once the step is done; whether to stop."""
-    done = step + 1
-    if done % STEPS_PER_REPORT and done < total:
-        return False
-    float(loss)  # Steps run ahead of the program; progress must not.
-    return logger.progress(done / total)
+        data, knobs, network = load_data(dataset_path), self._knobs, self._held()
+        network.inputs.check(data.images.shape[1:])
+        quick_seed = seed if knobs.quick_eval else None
+        return accuracies(scoring(network, archs), data, knobs.evaluation_batch_size, quick_seed)

@@ -10,6 +10,16 @@ Try it without a server (half a minute):
 
     rafiki model test worker/rafiki/zoo/enas_rnn.py
 
+On 200,000 words of the King James Bible (Debian's bible-kjv),
+
+    make bench-enas-rnn ARGS="--rounds 30"
+
+searched for 34 minutes with two workers, on a machine with ten times as much other work. Ten
+finalists had 1.30 on shared weights (best 1.50), ten random cells 0.99 (best 1.32). The cell
+found, trained from scratch for 10 passes, had a perplexity of 46.3 in the test, a random one
+45.9, an LSTM of as many parameters 46.5; word frequencies have 258. After 15 rounds shared
+weights learn so short a text by heart: more rounds want more words, or dropout.
+
 A score is 80 / perplexity, the reward of the paper: more is better, and a perplexity of 80 is
 1.0. The perplexity itself, the best of several candidates, is a metric of every evaluation.
 

@@ -4,8 +4,14 @@ Try it without a server:
 
     rafiki model test worker/rafiki/zoo/feed_forward.py
 
-On scikit-learn's digits, as split by `make demo`, `rafiki job create --advisor RANDOM --trials 6`
-took 2 to 4 s per trial; validation accuracies were from 0.51 to 0.96.
+On scikit-learn's digits, as `rafiki demo` splits them and leaves them in `demo/`,
+
+    rafiki job create --model MODEL --train demo/train.zip --validation demo/validation.zip \
+        --test demo/test.zip --advisor RANDOM --trials 6 --seed 1 --watch
+
+took 3 minutes with two workers on a machine with ten times as much other work, most of it to
+compile and wait. Five trials trained for 2 to 4 s each; their validation accuracies were from
+0.367 to 0.960. The best, trained in full for 36 s, had 0.970, and 0.967 in the test.
 
 Letters: B images of a minibatch, P = height x width x channels of an image.
 """

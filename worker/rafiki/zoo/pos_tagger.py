@@ -4,9 +4,9 @@ Try it without a server:
 
     rafiki model test worker/rafiki/zoo/pos_tagger.py
 
-That takes 15 s of processor time, most of it to compile. Units (16, 32), batches of 16, learning
-rate 0.01, dropout 0.2, 12 epochs on its 160 made-up sentences: accuracy 1.0 on 80 others, where
-the most frequent tag of every word gives 0.70.
+On 160 of the sentences that it makes up, with 80 others each to validate and to test, `rafiki
+job create --trials 6 --seed 1` took 3 minutes on a busy machine, most of it to compile. The best
+tagger, trained in full, had accuracy 1.0 in both; the most frequent tag per word gives 0.70.
 
 A token is described by five features: itself in small letters, its endings of one to three
 letters, and its shape (capitals, digits, a hyphen); the last four tell tokens that are new. Cf.

@@ -4,7 +4,6 @@ Letters as in `rafiki.supernet.cells`.
 """
 
 import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,10 +21,10 @@ from rafiki.supernet.cells.recipe import Noise, Recipe, augmented, cut_out, draw
 from rafiki.supernet.cells.shape import Shape
 from rafiki.supernet.devices import on_devices, replicated
 from rafiki.supernet.image_data import Data, take_images
-from rafiki.supernet.image_supernet import CALL_S, MOST_STEPS, normalised
+from rafiki.supernet.image_supernet import normalised
 from rafiki.supernet.inputs import Inputs
 from rafiki.supernet.parameters import take_tensor
-from rafiki.supernet.programs import computing, each, pick
+from rafiki.supernet.programs import MOST_STEPS, Calls, computing, each, filled, pick
 from rafiki.supernet.training import Slots, cross_entropy, nesterov
 
 # Of the running statistics, as in `batch_norm` of `src/cifar10/image_ops.py`.
@@ -142,7 +141,7 @@ class FinalNetwork:
         self._network = FixedNetwork(shape, recipe.auxiliary_weight > 0)
         self._programs = final_programs(shape, recipe)
         self._weights = FinalWeights({}, {}, {})
-        self._steps_per_call = 1
+        self._calls = Calls()
 
     def reset(self, seed: int) -> None:
         """Fresh weights."""
@@ -163,21 +162,15 @@ class FinalNetwork:
             Loss and share of labels hit `[n, 2]` of the n minibatches trained since.
         """
         rng = np.random.default_rng(seed)
-        done = 0
-        while done < len(rates):
-            count = min(self._steps_per_call, len(rates) - done)
-            indices = np.stack([next(batches) for _ in range(count)])
+        for part in self._calls.cut(len(rates)):
+            indices = np.stack([next(batches) for _ in rates[part]])
             noise = [
                 draw_noise(
                     self.recipe, self.shape, self._arch, rng, len(of_batch), step / len(rates)
                 )
-                for step, of_batch in enumerate(indices, done + 1)
+                for step, of_batch in enumerate(indices, part.start + 1)
             ]
-            began = time.monotonic()
-            reports = self._train_chunk(data, indices, rates[done : done + count], noise)
-            self._choose_steps(time.monotonic() - began)
-            done += count
-            yield reports
+            yield self._train_part(data, indices, rates[part], noise)
 
     def logits(self, images: Array, indices: np.ndarray) -> np.ndarray:
         """Class scores `[B, classes]` of the images at `indices` `[B]`, of uint8 `[n, ...]`."""
@@ -217,12 +210,11 @@ class FinalNetwork:
             {name: on_devices(value) for name, value in statistics.items()},
         )
 
-    def _train_chunk(
+    def _train_part(
         self, data: Data, indices: np.ndarray, rates: Sequence[float], noise: Sequence[Noise]
     ) -> np.ndarray:
         count = len(indices)
-        # What is over is not trained; all calls have the same sizes.
-        numbers = np.minimum(np.arange(MOST_STEPS), count - 1)
+        numbers = filled(count, MOST_STEPS)
         self._weights, reports = self._programs.train(
             self._weights,
             self._arch,
@@ -234,10 +226,3 @@ class FinalNetwork:
             (self.inputs.mean, self.inputs.deviation),
         )
         return np.asarray(reports)[:count]
-
-    def _choose_steps(self, call_s: float) -> None:
-        """Fewer minibatches per call after a long one, more after a short one."""
-        if call_s < CALL_S / 2:
-            self._steps_per_call = min(2 * self._steps_per_call, MOST_STEPS)
-        elif call_s > CALL_S:
-            self._steps_per_call = max(self._steps_per_call // 2, 1)

@@ -15,7 +15,7 @@ from jax import Array
 
 from rafiki.supernet.cells.architecture import EDGES, Architecture
 from rafiki.supernet.cells.shape import Shape
-from rafiki.supernet.image_data import augment_minibatch
+from rafiki.supernet.image_data import augment_minibatch, draw_moves
 from rafiki.supernet.operations import OPERATIONS
 
 
@@ -75,8 +75,7 @@ def draw_noise(
     progress: float,
 ) -> Noise:
     """The noise of the next minibatch, when `progress` in (0, 1] of a training is done with it."""
-    shifts = rng.integers(2 * recipe.shift + 1, size=(batch_size, 2), dtype=np.int32)
-    flips = rng.random(batch_size) < (0.5 if recipe.flip else 0.0)
+    shifts, flips = draw_moves(rng, batch_size, recipe.shift, recipe.flip)
     holes = masks = dropout = None
     if recipe.cutout:
         sides = (shape.height, shape.width)

@@ -24,7 +24,7 @@ classifier sees the ReLU of the last layer; image sides are halved only down to 
 """
 
 from rafiki.supernet.macro.architecture import MacroArchitecture, network_knob
-from rafiki.supernet.macro.final_network import FinalMacroNetwork, final_macro_programs
+from rafiki.supernet.macro.final_network import FinalMacroNetwork, MacroRecipe, final_macro_programs
 from rafiki.supernet.macro.operations import OPERATIONS
 from rafiki.supernet.macro.shape import MacroShape
 from rafiki.supernet.macro.space import MacroSpace
@@ -33,6 +33,7 @@ __all__ = [
     "OPERATIONS",
     "FinalMacroNetwork",
     "MacroArchitecture",
+    "MacroRecipe",
     "MacroShape",
     "MacroSpace",
     "final_macro_programs",

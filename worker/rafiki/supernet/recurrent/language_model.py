@@ -3,7 +3,6 @@
 Letters as in `rafiki.supernet.recurrent`.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -11,22 +10,20 @@ import numpy as np
 
 from rafiki.model import Params, Vocabulary
 from rafiki.supernet.devices import compute_dtype, over_batch
-from rafiki.supernet.image_supernet import stack_archs
-from rafiki.supernet.programs import Weights
-from rafiki.supernet.recurrent.architecture import RecurrentArchitecture
-from rafiki.supernet.recurrent.programs import (
+from rafiki.supernet.programs import (
     MOST_CANDIDATES,
     MOST_STEPS,
-    Steps,
-    language_programs,
+    Calls,
+    Weights,
+    filled,
+    stack_archs,
 )
+from rafiki.supernet.recurrent.architecture import RecurrentArchitecture
+from rafiki.supernet.recurrent.programs import Steps, language_programs
 from rafiki.supernet.recurrent.recipe import Recipe
 from rafiki.supernet.recurrent.space import RecurrentSpace
 from rafiki.supernet.recurrent.text_data import Minibatch
 from rafiki.supernet.shared_weights import SharedWeights
-
-# A call is to take so long, so that training can be stopped soon.
-CALL_S = 0.5
 
 
 class LanguageModel:
@@ -42,7 +39,7 @@ class LanguageModel:
         self.recipe = recipe
         self.weights: SharedWeights[RecurrentArchitecture] = SharedWeights(space, ())
         self._programs = language_programs(space, recipe)
-        self._steps_per_call = 1
+        self._calls = Calls()
 
     def reset(self, seed: int) -> None:
         """Fresh weights."""
@@ -84,24 +81,19 @@ class LanguageModel:
         # A copy: the program takes both over.
         mean = jax.tree.map(lambda value: value + 0, params) if self.recipe.is_averaged else {}
         surprises: list[float] = []
-        while len(surprises) < len(archs):
-            done = len(surprises)
-            count = min(self._steps_per_call, len(archs) - done)
-            chunk = slice(done, done + count)
-            taken = [next(batches) for _ in range(count)]
-            began = time.monotonic()
+        for part in self._calls.cut(len(archs)):
+            taken = [next(batches) for _ in archs[part]]
             self.weights.current, mean, state, found = self._programs.train(
                 self.weights.current,
                 mean,
                 state,
-                stack_archs(archs[chunk], MOST_STEPS),
-                _steps(taken, rates[chunk], shares[chunk]),
-                np.int32(count),
+                stack_archs(archs[part], MOST_STEPS),
+                _steps(taken, rates[part], shares[part]),
+                np.int32(len(taken)),
                 self._placed(np.stack([batch.words for batch in _filled(taken)]), shape[0]),
             )
-            surprises += [float(value) for value in np.asarray(found)[:count]]
-            self._choose_steps(time.monotonic() - began)
-            if is_stopped(len(surprises) / len(archs), float(np.mean(surprises[done:]))):
+            surprises += [float(value) for value in np.asarray(found)[: len(taken)]]
+            if is_stopped(len(surprises) / len(archs), float(np.mean(surprises[part]))):
                 break
         self.weights.steps += len(surprises)
         if self.recipe.is_averaged and any(shares[: len(surprises)]):
@@ -177,17 +169,10 @@ class LanguageModel:
         placed: jax.Array = jax.device_put(value, over_batch(rows, value.ndim - 1))
         return placed
 
-    def _choose_steps(self, call_s: float) -> None:
-        """Fewer minibatches per call after a long one, more after a short one."""
-        if call_s < CALL_S / 2:
-            self._steps_per_call = min(2 * self._steps_per_call, MOST_STEPS)
-        elif call_s > CALL_S:
-            self._steps_per_call = max(self._steps_per_call // 2, 1)
-
 
 def _filled(taken: Sequence[Minibatch]) -> list[Minibatch]:
     """MOST_STEPS minibatches: the last is repeated."""
-    return [taken[min(number, len(taken) - 1)] for number in range(MOST_STEPS)]
+    return [taken[number] for number in filled(len(taken), MOST_STEPS)]
 
 
 def _steps(taken: Sequence[Minibatch], rates: Sequence[float], shares: Sequence[float]) -> Steps:

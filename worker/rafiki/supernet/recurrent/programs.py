@@ -15,16 +15,20 @@ from jax import Array
 
 from rafiki.supernet.banks import Tensors, gather_active
 from rafiki.supernet.devices import over_batch, replicated
-from rafiki.supernet.programs import Weights, computing, each, pick, search_step
+from rafiki.supernet.programs import (
+    MOST_CANDIDATES,
+    MOST_STEPS,
+    Weights,
+    computing,
+    each,
+    pick,
+    search_step,
+)
 from rafiki.supernet.recurrent.architecture import RecurrentArchitecture
 from rafiki.supernet.recurrent.dropout import Masks, draw_masks
 from rafiki.supernet.recurrent.recipe import Recipe, clipped_descent
 from rafiki.supernet.recurrent.space import RecurrentSpace
 from rafiki.supernet.training import cross_entropy
-
-# Minibatches, and candidates, that one call of a program takes at most.
-MOST_STEPS = 16
-MOST_CANDIDATES = 10
 
 
 class Steps(NamedTuple):
