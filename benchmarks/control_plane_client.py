@@ -56,7 +56,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """When a client stops: at a time, but not before its second trial, or after so many."""
+    """When a client stops: after so many trials, or with one that it took after a time.
+
+    Two at least in the second case, so that there is one that came after another.
+    """
 
     until: float
     trials: int
@@ -95,7 +98,7 @@ def work(load: Load, limit: Limit, trials: Trials) -> Marks:
         hand_in()
         marks.handed_in.append(time.monotonic())
         count = len(marks.handed_in)
-        if count >= limit.trials or (count > 1 and marks.handed_in[-1] >= limit.until):
+        if count >= limit.trials or (count > 1 and marks.taken[-1] >= limit.until):
             break
     return marks
 
