@@ -24,14 +24,31 @@ def batch_norm(x: Array, scale: Array, offset: Array) -> tuple[Array, Array, Arr
 def _batch_norm_forward(
     x: Array, scale: Array, offset: Array
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    mean, variance, inverse = _moments(x)
+    y = normalised_by(x, (mean, inverse * scale, offset))
+    return (y, mean, variance), (x, mean, inverse, scale)
+
+
+def _moments(x: Array) -> tuple[Array, Array, Array]:
+    """The mean, the variance and one over the deviation of every channel."""
     # Sums over a minibatch need more than the 8 bits of a bfloat16.
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, (0, 1, 2))
-    centred = wide - mean
-    variance = jnp.mean(jnp.square(centred), (0, 1, 2))
-    inverse = lax.rsqrt(variance + NORM_EPSILON)
-    y = (centred * (inverse * scale) + offset).astype(x.dtype)
-    return (y, mean, variance), (x, mean, inverse, scale)
+    variance = jnp.mean(jnp.square(wide - mean), (0, 1, 2))
+    return mean, variance, lax.rsqrt(variance + NORM_EPSILON)
+
+
+def normalisation(x: Array, scale: Array, offset: Array) -> tuple[Array, Array, Array]:
+    """What batch norm does with x, for `normalised_by`: a mean, a factor and an offset `[C]`."""
+    mean, _, inverse = _moments(x)
+    return mean, inverse * scale, offset
+
+
+def normalised_by(x: Array, normalisation: tuple[Array, Array, Array]) -> Array:
+    """x less the mean, times the factor, plus the offset."""
+    mean, factor, offset = normalisation
+    wide = x.astype(mean.dtype)
+    return ((wide - mean) * factor + offset).astype(x.dtype)
 
 
 def _batch_norm_backward(

@@ -4,6 +4,7 @@ Letters as in `rafiki.supernet`.
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,25 +27,36 @@ def packed_size(size: int, channels: int) -> int:
     return 2 * (size * size * channels + channels * channels + 2 * channels)
 
 
+# The parts of half a separable convolution: depthwise kernel, pointwise kernel, scale, offset.
+Half: TypeAlias = tuple[Array, Array, Array, Array]
+
+
+def unpacked(size: int, channels: int, packed: Array) -> tuple[Half, Half]:
+    """The two halves of a packed separable convolution."""
+    parts = (size * size * channels, channels * channels, channels, channels)
+    ends = np.cumsum(parts * 2).tolist()
+    kernel, pointwise, scale, offset, kernel2, pointwise2, scale2, offset2 = (
+        packed[end - part : end] for end, part in zip(ends, parts * 2, strict=True)
+    )
+    sizes, square = (size, size, channels), (channels, channels)
+    return (
+        (kernel.reshape(sizes), pointwise.reshape(square), scale, offset),
+        (kernel2.reshape(sizes), pointwise2.reshape(square), scale2, offset2),
+    )
+
+
+def separable_product(x: Array, half: Half) -> Array:
+    """ReLU and separable convolution, without the batch norm."""
+    kernel, pointwise, _, _ = half
+    return depthwise_convolution(jax.nn.relu(x), kernel) @ pointwise
+
+
 def separable_convolution(size: int) -> Callable[[Array, Array], Array]:
     """An operation: two times ReLU, separable convolution, batch norm."""
 
     def operation(x: Array, packed: Array) -> Array:
-        channels = x.shape[-1]
-        parts = (size * size * channels, channels * channels, channels, channels)
-        at = 0
-        for _ in range(2):
-            kernel, pointwise, scale, offset = (
-                packed[start : start + part]
-                for start, part in zip(
-                    (at, at + parts[0], at + parts[0] + parts[1], at + sum(parts[:3])),
-                    parts,
-                    strict=True,
-                )
-            )
-            at += sum(parts)
-            x = depthwise_convolution(jax.nn.relu(x), kernel.reshape(size, size, channels))
-            x = batch_norm(x @ pointwise.reshape(channels, channels), scale, offset)[0]
+        for half in unpacked(size, x.shape[-1], packed):
+            x = batch_norm(separable_product(x, half), *half[2:])[0]
         return x
 
     return operation
@@ -52,13 +64,11 @@ def separable_convolution(size: int) -> Callable[[Array, Array], Array]:
 
 def _pool3(x: Array, combine: Callable[[Array, Array], Array], fill: float) -> Array:
     """Combines 3x3 windows of x `[B, H, W, C]`, SAME, one side after the other."""
+    # Padded once, on all sides: loops over an array with a padding in them are not vectorised.
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
     for axis in (1, 2):
-        pads = [(1, 1) if k == axis else (0, 0) for k in range(4)]
-        padded = jnp.pad(x, pads, constant_values=fill)
-        length = x.shape[axis]
-        first, second, third = (
-            lax.slice_in_dim(padded, k, k + length, axis=axis) for k in range(3)
-        )
+        length = x.shape[axis] - 2
+        first, second, third = (lax.slice_in_dim(x, k, k + length, axis=axis) for k in range(3))
         x = combine(combine(first, second), third)
     return x
 

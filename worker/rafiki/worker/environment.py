@@ -10,6 +10,17 @@ from rafiki.worker.devices import cpu_features, cpu_model
 # Programs that compile faster than this are not worth a file.
 CACHE_MIN_COMPILE_S = 0.3
 
+# A program's memory is new in every call. Had from the kernel and given back each time, its
+# pages take up to a third of a supernet's step. So memory is kept instead, whatever its size
+# (the thresholds are in bytes) and from one heap for all threads, as only the main one grows
+# without limit; and in huge pages where the kernel has them.
+MALLOC_TUNABLES = (
+    "glibc.malloc.hugetlb=1",
+    f"glibc.malloc.mmap_threshold={1 << 40}",
+    f"glibc.malloc.trim_threshold={1 << 40}",
+    "glibc.malloc.arena_max=1",
+)
+
 
 def child_environment(data_dir: Path, gpu_count: int) -> dict[str, str]:
     """The worker's own environment, and what a child needs that uses `gpu_count` GPUs.
@@ -20,9 +31,7 @@ def child_environment(data_dir: Path, gpu_count: int) -> dict[str, str]:
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(compilation_cache(data_dir)))
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(CACHE_MIN_COMPILE_S))
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Huge pages where the kernel has them: a program's memory is new in every call, and a fifth
-    # of a supernet's step went into its pages.
-    environment.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    environment.setdefault("GLIBC_TUNABLES", ":".join(MALLOC_TUNABLES))
     # Lines arrive when they are printed; a crash in native code leaves a traceback.
     environment["PYTHONUNBUFFERED"] = "1"
     environment["PYTHONFAULTHANDLER"] = "1"

@@ -23,12 +23,12 @@ projected once, and all batch norms have the epsilon of the search (theirs is 1e
 """
 
 from rafiki.supernet.cells.architecture import Architecture, cell_knob
-from rafiki.supernet.cells.cell import search_cell
 from rafiki.supernet.cells.final_network import FinalNetwork, final_programs
 from rafiki.supernet.cells.fixed_network import FixedNetwork
 from rafiki.supernet.cells.recipe import Recipe
 from rafiki.supernet.cells.shape import Shape
 from rafiki.supernet.cells.space import CellSpace
+from rafiki.supernet.cells.stage import StageCells, search_stage
 
 __all__ = [
     "Architecture",
@@ -37,7 +37,8 @@ __all__ = [
     "FixedNetwork",
     "Recipe",
     "Shape",
+    "StageCells",
     "cell_knob",
     "final_programs",
-    "search_cell",
+    "search_stage",
 ]

@@ -1,9 +1,10 @@
 """A cell of the network of one architecture, which is an argument of programs nevertheless.
 
-It computes what `cell.search_cell` does, and has running statistics beside: training returns
-those of the minibatch, evaluation uses what training has made of them. There are two batch
-norms in a separable convolution, so `statistics` of a cell are `[E, 2, 2, C]`: per edge and
-batch norm, mean and variance. Edges without weights have some, too, which say nothing.
+It computes what a cell of `stage.search_stage` does, and has running statistics beside:
+training returns those of the minibatch, evaluation uses what training has made of them. There
+are two batch norms in a separable convolution, so `statistics` of a cell are `[E, 2, 2, C]`:
+per edge and batch norm, mean and variance. Edges without weights have some, too, which say
+nothing.
 
 Letters as in `rafiki.supernet.cells`.
 """
@@ -113,7 +114,7 @@ def evaluated_cell(
     outputs: Array,
     statistics: Array,
 ) -> Array:
-    """What `search_cell` returns of these arguments, but with running `statistics`."""
+    """The sum over the loose ends of a cell, with running `statistics`; see `trained_cell`."""
 
     def enter_edge(number: Array, states: Array) -> Array:
         node, side = number // 2, number % 2
@@ -136,13 +137,18 @@ def trained_cell(
     outputs: Array,
     masks: Array | None,
 ) -> tuple[Array, Array]:
-    """What `search_cell` returns of these arguments, and the statistics of the minibatch.
+    """The sum over the loose ends of a cell, and the statistics of the minibatch.
 
     The derivative is written out as there, for the same reason. None flows through the
     statistics.
 
     Args:
-        choices, loose, first, second, edges, outputs: As in `search_cell`.
+        choices: `[N, 4]` of one kind of cell.
+        loose: `[S]` likewise.
+        first: `[B, H, W, C]`, the output of the cell before the last.
+        second: `[B, H, W, C]`, the output of the last cell.
+        edges: `[E, P]` packed weights of the active operations.
+        outputs: `[S, C, C]` a matrix per state.
         masks: `[E, B]`, what the results of edges are multiplied by, in drop path; or None.
     """
     return _trained_cell_forward(choices, loose, first, second, edges, outputs, masks)[0]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from rafiki.supernet.banks import Bank, Row, Rows, Tensors
 from rafiki.supernet.cells.architecture import ROW_NAMES, ROWS, STATES, Architecture
-from rafiki.supernet.cells.cell import search_cell
 from rafiki.supernet.cells.shape import Shape
+from rafiki.supernet.cells.stage import StageCells, search_stage
 from rafiki.supernet.layers import patches3, project
 from rafiki.supernet.normalization import scale_and_shift
 from rafiki.supernet.operations import KERNEL_SIZES, packed_size
@@ -85,20 +85,11 @@ class CellSpace:
     def logits(self, active: Tensors, arch: Architecture, images: Array) -> Array:
         """Class scores `[B, classes]`; `active` has `[L, E, P]` of the banks "edges"."""
 
-        def run_cell(
-            carry: tuple[Array, Array, Array], cell: tuple[Array, ...]
-        ) -> tuple[tuple[Array, Array, Array], None]:
-            first, second, next_first = carry
-            kind, edges, outputs, norm = cell
-            y = search_cell(choices[kind], loose[kind], first, second, edges, outputs)
-            y = scale_and_shift(y, norm)
-            return (next_first, y, y), None
-
         shape = self.shape
         choices, loose = jnp.asarray(arch.choices), jnp.asarray(arch.loose)
         stem = patches3(images) @ active["stem/kernel"]
         before = last = scale_and_shift(stem, active["stem/norm"])
-        for stage, cells in enumerate(shape.stages):
+        for stage in range(len(shape.stages)):
             sources = (before, last, last)[: len(shape.stage_inputs(stage))]
             inputs = [
                 scale_and_shift(
@@ -107,10 +98,10 @@ class CellSpace:
                 )
                 for source, name in zip(sources, _input_names(stage), strict=False)
             ]
-            banks = tuple(active[f"stage_{stage}/{name}"] for name in ("edges", "outputs", "norms"))
-            carry = (inputs[0], inputs[1], inputs[-1])
-            carry, _ = lax.scan(run_cell, carry, (jnp.array(shape.stage_kinds(stage)), *banks))
-            before, last = (carry[0] if cells > 1 else last), carry[1]
+            kinds = np.array(shape.stage_kinds(stage))
+            banks = (active[f"stage_{stage}/{name}"] for name in ("edges", "outputs", "norms"))
+            outputs = search_stage(StageCells(choices[kinds], loose[kinds], *banks), tuple(inputs))
+            before, last = (last, *outputs)[-2:]
         pooled = jnp.mean(jax.nn.relu(last), (1, 2))
         return pooled @ active["head/kernel"] + active["head/bias"]
 
