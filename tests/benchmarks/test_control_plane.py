@@ -72,7 +72,7 @@ def test_all_that_is_measured_is_in_the_table_and_the_file(tmp_path: Path) -> No
     assert found["growth"]["trials"] == 20
     assert len(found["growth"]["restarts"]) == 1
     verdicts = [line for line in ended.stdout.splitlines() if line.endswith((" ok", " MISSED"))]
-    assert len(verdicts) == 3
+    assert len(verdicts) == 4
 
 
 @pytest.mark.slow

@@ -120,10 +120,10 @@ class Decider:
         control = search.is_control_due
         # A template trains one setting at a time, whatever it may take in other phases.
         count = 1 if search.config.has_probe or not search.archs.sizes else search.config.batch_size
-        basis = {
-            "scored": float(len(search.history.scored)),
-            "running": float(search.count_running(TrialPhase.TUNE)),
-        }
+        basis = {}
+        if search.sampler.learns:  # else it is based on nothing, and may be made ahead
+            basis["scored"] = float(len(search.history.scored))
+            basis["running"] = float(search.count_running(TrialPhase.TUNE))
         if control:
             points = draw_free(search.history, count, random.Random(self._seed))
         else:
