@@ -233,8 +233,9 @@ def test_a_probe_of_a_tuning_study_measures_whole_trials_stopped_early_and_in_fu
     )
 
     assert ended.costs is not None
-    assert 9.0 < ended.costs.final_train_s < 20.0  # 2,000 steps of 5 ms, of which 1 s was run.
-    assert 9.0 < ended.costs.search_train_s < 20.0
+    # 2,000 steps of 5 ms, of which 1 s was run: scaled, whatever the machine's load.
+    assert 5.0 < ended.costs.final_train_s < 100.0
+    assert 5.0 < ended.costs.search_train_s < 100.0
     assert params == {}
 
 
@@ -249,10 +250,12 @@ def test_a_probe_of_a_search_measures_every_phase(supernet: Bench) -> None:
     costs = ended.costs
     assert costs is not None
     assert costs.steps_per_epoch == 40
-    assert 0.16 <= costs.search_train_s < 0.6  # 40 steps of 4 ms
-    assert 0.1 <= costs.search_eval_s < 0.4  # 10 candidates of 10 ms
-    assert 0.1 <= costs.final_eval_s < 0.4
-    assert 9.0 < costs.final_train_s < 20.0
+    # Only whether each is scaled to the whole of its phase, far from what was run of it. A
+    # difference of two calls, as search_train_s is, may come out below the time slept.
+    assert 0.08 < costs.search_train_s < 1.6  # 40 steps of 4 ms, of which 11 were run
+    assert 0.1 <= costs.search_eval_s < 1.0  # 10 candidates of 10 ms
+    assert 0.1 <= costs.final_eval_s < 1.0  # the same, of which one was run
+    assert 5.0 < costs.final_train_s < 100.0
     assert costs.compile_s == 0.0
 
 
