@@ -1,0 +1,25 @@
+"""A server with one of everything on it, which the tests of a module attack."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.hostile.process import ServerProcess
+from tests.hostile.world import World, settle
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server in a process of its own."""
+    server = ServerProcess(tmp_path_factory.mktemp("hostile"))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def world(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """What is on it."""
+    world = settle(server, tmp_path_factory.mktemp("files"))
+    yield world
+    world.worker.vanish()
