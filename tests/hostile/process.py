@@ -70,9 +70,13 @@ class ServerProcess:
         assert match is not None
         return int(match.group(1)) / 1024
 
+    def log(self) -> str:
+        """All that it has logged."""
+        return self._log.read_text(errors="replace")
+
     def shames(self) -> list[str]:
         """The lines of the log that tell of an error in the server itself, with what follows."""
-        lines = self._log.read_text(errors="replace").splitlines()
+        lines = self.log().splitlines()
         return [
             "\n".join(lines[number : number + 30])
             for number, line in enumerate(lines)
@@ -81,7 +85,7 @@ class ServerProcess:
 
     def assert_unharmed(self) -> None:
         """It lives, answers, and has nothing to be ashamed of in its log."""
-        assert self.process.poll() is None, self._log.read_text(errors="replace")[-5000:]
+        assert self.process.poll() is None, self.log()[-5000:]
         self.jobs.ListTrainJobs(jobs_pb2.ListTrainJobsRequest(page_size=1), timeout=ANSWER_S)
         shames = self.shames()
         assert not shames, f"{len(shames)} times, first:\n{shames[0]}"
