@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,15 @@ class ServerProcess:
     def port(self) -> int:
         """Where it listens."""
         return int(self.address.rpartition(":")[2])
+
+    def open_calls(self, method: str) -> int:
+        """How many calls of a method, such as `UploadBlobs`, are underway."""
+        match = re.search(r"metrics served port=(\d+)", self.log())
+        assert match is not None
+        with urllib.request.urlopen(f"http://127.0.0.1:{match.group(1)}/metrics") as page:
+            text = page.read().decode()
+        found = re.search(rf'^rafiki_open_calls{{method="[^"]*/{method}"}} (\S+)$', text, re.M)
+        return 0 if found is None else int(float(found.group(1)))
 
     def rss_mib(self) -> float:
         """The memory it has now."""

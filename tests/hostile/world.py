@@ -143,13 +143,11 @@ def _checkpoint(server: ServerProcess, study: str, token: str) -> tuple[params_p
     return digest, created.checkpoint.name
 
 
-def opening(worker_id: str = "w", **fields: object) -> advisor_pb2.StreamTrialsRequest:
+def opening(worker_id: str = "w") -> advisor_pb2.StreamTrialsRequest:
     """The first message of a session."""
     opened = advisor_pb2.OpenSession(
         worker_id=worker_id,
         capacity=1,
         devices=[advisor_pb2.WorkerDevice(platform=advisor_pb2.PLATFORM_CPU, count=1)],
     )
-    for name, value in fields.items():
-        setattr(opened, name, value)
     return advisor_pb2.StreamTrialsRequest(open=opened)
