@@ -1,10 +1,12 @@
 """A server with one of everything on it, which the tests of a module attack."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.hostile.process import ServerProcess
 from tests.hostile.world import World, settle
+from tests.worker.worker_bench import WorkerBench
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +25,11 @@ def world(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> It
     world = settle(server, tmp_path_factory.mktemp("files"))
     yield world
     world.worker.vanish()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[WorkerBench]:
+    """Starts workers of a server that does what the test says."""
+    bench = WorkerBench(tmp_path)
+    yield bench
+    bench.close()

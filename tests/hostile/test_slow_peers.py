@@ -131,8 +131,10 @@ def test_uploads_that_send_a_byte_and_stall_leave_others_to_upload(
             print(f"{len(uploads) + len(creations)} stalled uploads: {grown_mib:.0f} MiB")
         finally:
             over.set()
-            for call in (*uploads, *creations):
-                call.cancel()
+            for upload_call in uploads:
+                upload_call.cancel()
+            for creation in creations:
+                creation.cancel()
     assert grown_mib < 64
     server.assert_unharmed()
 
