@@ -122,12 +122,18 @@ class RunningServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
 
 
+class HasAdvisor(Protocol):
+    """A server to open sessions with."""
+
+    advisor: advisor_pb2_grpc.AdvisorServiceStub
+
+
 class FakeWorker:
     """A worker's session, message by message."""
 
     def __init__(
         self,
-        server: RunningServer,
+        server: HasAdvisor,
         *,
         worker_id: str = "worker-1",
         studies: tuple[str, ...] = (),

@@ -54,6 +54,7 @@ class FakeServer(advisor_pb2_grpc.AdvisorServiceServicer, params_pb2_grpc.Parame
         self.downloaded: list[str] = []
         self.checkpoints: dict[str, params_pb2.Checkpoint] = {}
         self.lost: set[str] = set()
+        self.interval = duration_to_proto(HEARTBEAT)
         # Called before a unary call is answered; may abort it.
         self.before: Callable[[str, grpc.ServicerContext], None] = lambda method, context: None
         # The streams of live workers each take a thread.
@@ -91,7 +92,7 @@ class FakeServer(advisor_pb2_grpc.AdvisorServiceServicer, params_pb2_grpc.Parame
             advisor_pb2.StreamTrialsResponse(
                 opened=advisor_pb2.SessionOpened(
                     server_version="fake",
-                    heartbeat_interval=duration_to_proto(HEARTBEAT),
+                    heartbeat_interval=self.interval,
                     lease_duration=duration_to_proto(4 * HEARTBEAT),
                     chunk_bytes=1 << 20,
                     leases=self._renewed(first.open.lease_tokens),

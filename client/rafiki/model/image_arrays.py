@@ -12,8 +12,9 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
@@ -24,6 +25,9 @@ MAX_IMAGES = 1_000_000
 MAX_CLASSES = 100_000
 MAX_PIXELS = 2**26
 MAX_TOTAL_BYTES = 4 * 2**30
+# More than so many bytes must not be packed to less than the so-manieth of them.
+MAX_PACKED_BYTES = 256 * 2**20
+MAX_PACKING = 200
 # Of images and of labels, the widest integers.
 _MOST_BYTES = (MAX_TOTAL_BYTES, 8 * MAX_IMAGES)
 
@@ -67,9 +71,10 @@ def read_npz(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], n
         where = f"{name}: {member}"
         if member not in members:
             raise InvalidDataset(f"{name} has no array {member.removesuffix('.npy')!r}")
-        size_bytes = members[member].file_size
-        with _damage(where), archive.open(members[member]) as file:
-            arrays.append(_read_npy(file, size_bytes, most_bytes, where))
+        info = members[member]
+        with _damage(where), archive.open(info) as file:
+            packed = packed_bytes(archive, [info])
+            arrays.append(_read_npy(file, info.file_size, packed, most_bytes, where))
     return _checked(arrays[0], arrays[1], name)
 
 
@@ -117,8 +122,24 @@ def read_idx(archive: zipfile.ZipFile, members: Mapping[int, zipfile.ZipInfo], n
         with _damage(where), archive.open(info) as file, _unzipped(file) as content:
             axes = content.read(4)[3]
             shape = struct.unpack(f">{axes}I", content.read(4 * axes))
-            arrays.append(_read_array(content, np.dtype("u1"), shape, most_bytes, where))
+            packed = packed_bytes(archive, [info])
+            arrays.append(_read_array(content, np.dtype("u1"), shape, packed, most_bytes, where))
     return _checked(arrays[0], arrays[1], name)
+
+
+def packed_bytes(archive: zipfile.ZipFile, members: Iterable[zipfile.ZipInfo]) -> int:
+    """What members take in an archive on disk; their own word for it is not taken."""
+    assert archive.filename is not None
+    return min(sum(info.compress_size for info in members), Path(archive.filename).stat().st_size)
+
+
+def check_packing(size_bytes: int, packed: int, where: str) -> None:
+    """Raises InvalidDataset for what unpacks to far more than data sets do."""
+    if size_bytes > max(MAX_PACKED_BYTES, MAX_PACKING * packed):
+        raise InvalidDataset(
+            f"{where} unpacks to {size_bytes} bytes or more, from {packed}: it is a zip bomb, "
+            "not images"
+        )
 
 
 @contextmanager
@@ -139,7 +160,9 @@ def _unzipped(file: IO[bytes]) -> Content:
     return gzip.GzipFile(fileobj=file) if is_gzipped else file
 
 
-def _read_npy(file: Content, size_bytes: int, most_bytes: int, where: str) -> np.ndarray:
+def _read_npy(
+    file: Content, size_bytes: int, packed: int, most_bytes: int, where: str
+) -> np.ndarray:
     """An array; see `numpy.lib.format` for the format, of which 1.0 to 3.0 are read."""
     head = file.read(8)
     wide = head[6:7] != b"\x01"
@@ -156,8 +179,8 @@ def _read_npy(file: Content, size_bytes: int, most_bytes: int, where: str) -> np
             f"{where} has {size_bytes} bytes; a {dtype} array {list(shape)} takes {expected}"
         )
     if is_fortran:
-        return _read_array(file, dtype, shape[::-1], most_bytes, where).T
-    return _read_array(file, dtype, shape, most_bytes, where)
+        return _read_array(file, dtype, shape[::-1], packed, most_bytes, where).T
+    return _read_array(file, dtype, shape, packed, most_bytes, where)
 
 
 def _npy_header(header: bytes, where: str) -> tuple[np.dtype, bool, tuple[int, ...]]:
@@ -176,7 +199,7 @@ def _npy_header(header: bytes, where: str) -> tuple[np.dtype, bool, tuple[int, .
 
 
 def _read_array(
-    file: Content, dtype: np.dtype, shape: tuple[int, ...], most_bytes: int, where: str
+    file: Content, dtype: np.dtype, shape: tuple[int, ...], packed: int, most_bytes: int, where: str
 ) -> np.ndarray:
     """An array that takes the rest of a file, once it is known not to be too large."""
     size_bytes = math.prod(shape) * dtype.itemsize
@@ -190,6 +213,7 @@ def _read_array(
     while filled < size_bytes and (part := file.read(min(2**20, size_bytes - filled))):
         view[filled : filled + len(part)] = part
         filled += len(part)
+        check_packing(filled, packed, where)
     if filled < size_bytes:
         raise InvalidDataset(f"{where} is truncated: {filled} bytes of {size_bytes}")
     if file.read(1):

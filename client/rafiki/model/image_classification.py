@@ -33,7 +33,9 @@ from rafiki.model.image_arrays import (
     NPZ_MEMBERS,
     ZIP_ERRORS,
     Arrays,
+    check_packing,
     idx_members,
+    packed_bytes,
     read_idx,
     read_npz,
 )
@@ -66,7 +68,8 @@ def load_images(path: str | Path) -> ImageData:
 
     Raises:
         InvalidDataset: It is not in the format, or too large: an image over 64 MiB or
-            2**26 pixels, or more than 4 GiB or a million images in all.
+            2**26 pixels, more than 4 GiB or a million images in all, or a zip bomb: over
+            256 MiB that are packed to less than a two-hundredth.
         FileNotFoundError: There is no such file.
     """
     path = Path(path)
@@ -168,6 +171,9 @@ def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
     for info in archive.infolist():
         if not _is_safe(info.filename):
             raise InvalidDataset(f"{name}: {info.filename!r} leads out of the archive")
+        # Python unpacks what others pack without a limit.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InvalidDataset(f"{name}: {info.filename!r} is not packed by deflate")
         members[info.filename] = info
         total += info.file_size
     if total > MAX_TOTAL_BYTES:
@@ -233,7 +239,10 @@ def _rows(
 
 
 def _read_images(
-    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], rows: list[_Row], name: str
+    archive: zipfile.ZipFile,
+    members: dict[str, zipfile.ZipInfo],
+    rows: list[_Row],
+    name: str,
 ) -> np.ndarray:
     """uint8 `[N, H, W, C]`."""
     from PIL import Image
@@ -257,6 +266,8 @@ def _read_images(
                             f"{name}: {len(rows)} images of {width}x{height} take more than "
                             f"{MAX_TOTAL_BYTES >> 30} GiB"
                         )
+                    packed = packed_bytes(archive, members.values())
+                    check_packing(len(rows) * width * height, packed, name)
                     images = np.empty((len(rows), height, width, 1), np.uint8)
                 elif images.shape[1:3] != (height, width):
                     raise InvalidDataset(

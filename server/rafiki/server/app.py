@@ -10,8 +10,7 @@ from datetime import timedelta
 from importlib.metadata import version
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from rafiki.server.advisors import check_budget, create_advisor, resolve_settings
@@ -23,6 +22,8 @@ from rafiki.server.metrics import Metering, State
 from rafiki.server.rpc.advisor import AdvisorServicer
 from rafiki.server.rpc.authorization import AuthorizationInterceptor, local_superuser
 from rafiki.server.rpc.datasets import DatasetServicer
+from rafiki.server.rpc.decoding import DecodingInterceptor
+from rafiki.server.rpc.health import Health
 from rafiki.server.rpc.jobs import JobServicer
 from rafiki.server.rpc.models import ModelServicer
 from rafiki.server.rpc.parameters import ParameterServicer
@@ -143,10 +144,11 @@ class Server:
             interceptors=(
                 AuthorizationInterceptor(local_superuser),
                 *([metering.interceptor] if metering else []),
+                DecodingInterceptor(),
             ),
             options=_channel_options(),
         )
-        self._health = HealthServicer()
+        self._health = Health(("", *_SERVICES))
         self._job_servicer = JobServicer(
             JobService(self._database, clock, self._dispatcher, schemes, self._jobs),
             JobReader(self._database, views),
@@ -212,8 +214,7 @@ class Server:
         await loop.run_in_executor(None, self._jobs.restore)
         self._dispatcher.start(self._jobs)
         await self._server.start()
-        for service in ("", *_SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.start()
         self._background = [
             loop.create_task(self._keep_house()),
             loop.create_task(self._collect_garbage()),

@@ -40,9 +40,9 @@ def dialect() -> str:
     return "sqlite"
 
 
-def packed(contents: dict[str, str]) -> bytes:
+def packed(contents: dict[str, str], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(buffer, "w", method) as file:
         for name, content in contents.items():
             file.writestr(name, content)
     return buffer.getvalue()
@@ -190,6 +190,9 @@ with zipfile.ZipFile(LINK, "w") as file:
         (packed({"digits.py": " " * (65 << 20)}), "unpacks to"),
         (packed({f"f{number}.py": "" for number in range(2001)}), "2001 files"),
         (LINK.getvalue(), "link"),
+        (packed({"digits.py": " " * 9999}, zipfile.ZIP_BZIP2), "not packed by deflate"),
+        (packed({"digits.py": " " * 9999}, zipfile.ZIP_LZMA), "not packed by deflate"),
+        (b"PK\x01\x02" * 200_000, "200000 files"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -113,7 +113,11 @@ class Site:
             | fields
         )
         job_id, _, _ = self.service.create(
-            job, owner="users/local", request=RequestKey(), validate_only=False
+            job,
+            owner="users/local",
+            request=RequestKey(),
+            validate_only=False,
+            check=lambda job, studies: None,
         )
         runner = self.jobs.find(StudyName(job_id, 1))
         assert runner is not None

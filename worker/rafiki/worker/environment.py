@@ -69,5 +69,5 @@ def missing_dependencies(dependencies: dict[str, str]) -> list[str]:
 def _version(project: str) -> str:
     try:
         return importlib.metadata.version(project)
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ValueError):  # none, or no name at all
         return ""

@@ -39,6 +39,7 @@ Item = TypeVar("Item")
 # Streams of bytes get a deadline by size: at least this many per second, and a start.
 SLOWEST_BYTES_PER_S = 1 << 20
 STREAM_START_S = 60.0
+LONGEST_STREAM_S = 24 * 3600.0
 
 MAX_DIGESTS = 20_000
 _CHECKPOINT_ATTEMPTS = 5
@@ -212,7 +213,8 @@ class Parameters:
 
 def _stream_timeout_s(digests: Sequence[Digest]) -> float:
     size_bytes = sum(digest.size_bytes for digest in digests)
-    return STREAM_START_S + size_bytes / SLOWEST_BYTES_PER_S
+    # A time too long for gRPC is one that is over at once, after which the worker tries again.
+    return min(STREAM_START_S + size_bytes / SLOWEST_BYTES_PER_S, LONGEST_STREAM_S)
 
 
 def _groups(items: list[Item], size: int) -> Iterator[list[Item]]:

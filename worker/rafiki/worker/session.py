@@ -16,6 +16,7 @@ import grpc
 from rafiki.resources import Digest, DrainReason, StopReason
 from rafiki.v1 import advisor_pb2, advisor_pb2_grpc, params_pb2
 from rafiki.wire.enums import enum_from_proto, enum_to_proto
+from rafiki.wire.fields import in_range
 from rafiki.wire.knobs import knob_config_from_proto
 from rafiki.wire.params import digest_from_proto
 from rafiki.wire.structs import struct_from_proto
@@ -34,6 +35,12 @@ OPEN_TIMEOUT_S = 15.0
 
 # How long to wait for the server to end the stream after CloseSession.
 CLOSE_TIMEOUT_S = 2.0
+
+# Whatever a server says: more often is of no use to it, more seldom none to anybody.
+_INTERVAL_S = (0.05, 3600.0)
+# Larger chunks no server takes.
+_MAX_CHUNK_BYTES = 1 << 20
+_MAX_GPUS = 1024
 
 # A stream is given up when this many heartbeats with leases had no answer.
 UNANSWERED_HEARTBEATS = 4
@@ -177,6 +184,8 @@ class Session:
             for response in call:
                 match response.WhichOneof("event"):
                     case "opened":
+                        if heartbeat is not None:
+                            raise ValueError("the server opened the session twice")
                         guard.cancel()
                         heartbeat = self._opened(response.opened, requests, call.cancel)
                     case "study":
@@ -242,7 +251,7 @@ class Session:
             if self._closing.is_set():
                 self._end_stream()
         if opened.chunk_bytes > 0:
-            self._on_opened(opened.chunk_bytes)
+            self._on_opened(min(opened.chunk_bytes, _MAX_CHUNK_BYTES))
         logger.info(
             "session opened worker=%s server_version=%s leases=%d",
             self._identity.worker_id,
@@ -260,8 +269,9 @@ class Session:
                 return
             requests.put(_Request(heartbeat=advisor_pb2.Heartbeat(lease_tokens=tokens)))
 
+        shortest_s, longest_s = _INTERVAL_S
         interval_s = seconds_from_proto(opened.heartbeat_interval) or 5.0
-        return Heartbeat(beat, interval_s)
+        return Heartbeat(beat, min(max(interval_s, shortest_s), longest_s))
 
     def _assign(self, message: advisor_pb2.TrialAssignment) -> None:
         trial = trial_from_proto(message.trial)
@@ -273,7 +283,7 @@ class Session:
             trial=trial,
             study=study,
             lease_token=message.lease.token,
-            gpu_count=message.gpu_count,
+            gpu_count=in_range(message.gpu_count, 0, _MAX_GPUS, "gpu_count"),
             evaluate=message.evaluate,
             save=message.save,
         )

@@ -14,7 +14,7 @@ from rafiki.server.rpc.handlers import Behaviour, Handler, rebuilt
 
 
 class CountingInterceptor(grpc.aio.ServerInterceptor):
-    """Counts every call of a known method. Put it last: each method is wrapped once."""
+    """Counts every call of a known method. Behind it, a method has one handler for all calls."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters

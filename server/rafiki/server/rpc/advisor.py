@@ -14,7 +14,12 @@ from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import TrialName
 from rafiki.server.domain.outcomes import Cancelled, Outcome
 from rafiki.server.rpc.errors import statuses, stream_statuses
-from rafiki.server.rpc.session_messages import notice_to_proto, renewal_to_proto, worker_from_proto
+from rafiki.server.rpc.session_messages import (
+    lease_tokens_from_proto,
+    notice_to_proto,
+    renewal_to_proto,
+    worker_from_proto,
+)
 from rafiki.server.rpc.streams import StreamContext, Streams
 from rafiki.server.service.dispatch import Dispatcher
 from rafiki.server.service.named_studies import NamedStudies
@@ -38,6 +43,8 @@ from rafiki.wire.trials import (
 
 _MAX_REPORT_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
+# Answers to heartbeats that a session may leave unread; they are kept in memory.
+_MAX_UNTOLD_RENEWALS = 16
 
 
 class AdvisorServicer(AdvisorServiceServicer):
@@ -85,7 +92,7 @@ class AdvisorServicer(AdvisorServiceServicer):
                 raise ProtocolViolation("the first message of a session must be `open`")
             worker = worker_from_proto(first.open, "open")
             await self._streams.run(self._named.check, worker)
-            tokens = list(first.open.lease_tokens)
+            tokens = lease_tokens_from_proto(first.open.lease_tokens, "open.lease_tokens")
             session, held, lost = await self._dispatcher.open(worker, tokens)
             try:
                 await context.write(self._opened(held, lost))
@@ -112,7 +119,12 @@ class AdvisorServicer(AdvisorServiceServicer):
         while (request := await self._streams.receive(context)) is not None:
             match request.WhichOneof("event"):
                 case "heartbeat":
-                    self._dispatcher.heartbeat(session, request.heartbeat.lease_tokens)
+                    tokens = request.heartbeat.lease_tokens
+                    self._dispatcher.heartbeat(
+                        session, lease_tokens_from_proto(tokens, "heartbeat.lease_tokens")
+                    )
+                    if session.untold_renewals > _MAX_UNTOLD_RENEWALS:
+                        raise ProtocolViolation("answers to heartbeats must be read")
                 case "close":
                     await self._dispatcher.release(session)
                     return

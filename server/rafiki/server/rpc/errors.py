@@ -168,7 +168,11 @@ async def stream_statuses(
     except Exception as error:
         status = _status_of(error)
         details = ((_DETAILS_KEY, status.SerializeToString()),)
-        await context.abort(_CODES[status.code], status.message, details)
+        try:
+            await context.abort(_CODES[status.code], status.message, details)
+        except grpc.aio.InternalError:
+            # The call is over: gRPC ended it, as with a message above the limit.
+            raise asyncio.CancelledError from None
 
 
 def _status_of(error: Exception) -> Status:

@@ -8,8 +8,6 @@ import grpc
 
 from rafiki.resources import (
     LogLevel,
-    Study,
-    StudyRound,
     TrainJob,
     TrainJobState,
     Trial,
@@ -22,6 +20,7 @@ from rafiki.server.domain.names import JobName, StudyName, TrialName, parse_stud
 from rafiki.server.domain.requests import check_page_size, page_position, request_key
 from rafiki.server.rpc.authorization import Role, current_principal
 from rafiki.server.rpc.errors import statuses, stream_statuses
+from rafiki.server.rpc.job_messages import check_fits, created_to_proto, watch_response
 from rafiki.server.rpc.job_positions import (
     best_position,
     entry_position,
@@ -85,12 +84,11 @@ class JobServicer(JobServiceServicer):
                 owner=current_principal().user,
                 request=request_key(request.request_id, content),
                 validate_only=request.validate_only,
+                check=check_fits,
             )
             if job_id:
                 job, studies = self._reader.job_and_studies(job_id)
-            return messages.CreateTrainJobResponse(
-                train_job=train_job_to_proto(job), studies=map(study_to_proto, studies)
-            )
+            return created_to_proto(job, studies)
 
     def GetTrainJob(
         self, request: messages.GetTrainJobRequest, context: grpc.ServicerContext
@@ -179,7 +177,7 @@ class JobServicer(JobServiceServicer):
             for event in page.events:
                 if isinstance(event.resource, TrainJob):
                     known = event.resource
-                await context.write(_watch_response(event))
+                await context.write(watch_response(event))
             if page.is_last:
                 return
             if self.is_draining:
@@ -189,7 +187,7 @@ class JobServicer(JobServiceServicer):
                 if known is None or _line(job) != _line(known):
                     known = job
                     event = WatchEvent(job, str(page.position))
-                    await context.write(_watch_response(event))
+                    await context.write(watch_response(event))
                 await _wait(bell)
             page = await self._streams.run(partial(self._watch.next_page, name, page.position))
 
@@ -362,23 +360,6 @@ class JobServicer(JobServiceServicer):
 
     def _job(self, name: JobName) -> messages.TrainJob:
         return train_job_to_proto(self._reader.job(name))
-
-
-def _watch_response(event: WatchEvent) -> messages.WatchTrainJobResponse:
-    token = event.token
-    match event.resource:
-        case TrainJob() as job:
-            return messages.WatchTrainJobResponse(
-                train_job=train_job_to_proto(job), resume_token=token
-            )
-        case Study() as study:
-            return messages.WatchTrainJobResponse(study=study_to_proto(study), resume_token=token)
-        case Trial() as trial:
-            return messages.WatchTrainJobResponse(trial=trial_to_proto(trial), resume_token=token)
-        case StudyRound() as item:
-            return messages.WatchTrainJobResponse(
-                study_round=study_round_to_proto(item), resume_token=token
-            )
 
 
 async def _wait(bell: asyncio.Event) -> None:

@@ -41,6 +41,8 @@ _MAX_CAPACITY = 10_000
 _MAX_PREFETCH = 100
 _MAX_DEVICES = 100
 _MAX_REASON_BYTES = 1024
+# Ours have 32 characters.
+_MAX_TOKENS_CHARACTERS = 512 * 1024
 
 
 def worker_from_proto(message: messages.OpenSession, path: str = "") -> Worker:
@@ -50,7 +52,6 @@ def worker_from_proto(message: messages.OpenSession, path: str = "") -> Worker:
         raise InvalidField(at(path, "worker_id"), rule)
     at_most_items(len(message.studies), _MAX_STUDIES, at(path, "studies"))
     at_most_items(len(message.devices), _MAX_DEVICES, at(path, "devices"))
-    at_most_items(len(message.lease_tokens), _MAX_CAPACITY, at(path, "lease_tokens"))
     devices = tuple(
         _device_from_proto(device, at(path, f"devices[{number}]"))
         for number, device in enumerate(message.devices)
@@ -68,6 +69,14 @@ def worker_from_proto(message: messages.OpenSession, path: str = "") -> Worker:
         ),
         devices=devices,
     )
+
+
+def lease_tokens_from_proto(tokens: Sequence[str], path: str) -> list[str]:
+    """The leases that a worker names: as many as it can hold, of the length that ours have."""
+    at_most_items(len(tokens), _MAX_CAPACITY, path)
+    if sum(map(len, tokens)) > _MAX_TOKENS_CHARACTERS:
+        raise InvalidField(path, f"must have at most {_MAX_TOKENS_CHARACTERS} characters in all")
+    return list(tokens)
 
 
 def notice_to_proto(notice: Notice) -> messages.StreamTrialsResponse:

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -91,9 +91,17 @@ class JobService:
         self._jobs = jobs
 
     def create(
-        self, job: TrainJob, *, owner: str, request: RequestKey, validate_only: bool
+        self,
+        job: TrainJob,
+        *,
+        owner: str,
+        request: RequestKey,
+        validate_only: bool,
+        check: Callable[[TrainJob, Sequence[Study]], None],
     ) -> tuple[str, TrainJob, list[Study]]:
         """Creates a job and starts it; or only checks and plans it.
+
+        `check` is called with what would be created, before it is, and may raise.
 
         Returns:
             The id of the job ("" if only checked), and, if only checked, what would be
@@ -133,6 +141,7 @@ class JobService:
             waiting_for="",
             time_used=None,
         )
+        check(job, [draft.study for draft in drafts])
         if validate_only:
             return "", job, [replace(draft.study, name="") for draft in drafts]
         return self._store(job, drafts, request), job, []

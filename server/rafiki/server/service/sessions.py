@@ -75,7 +75,7 @@ class Session:
 
     `held` are the leases it runs, with the accelerators in use under each; `reserved` slots
     are about to be filled. A quarantined one gets no trials for a while. Once it is closed
-    nothing reaches the worker.
+    nothing reaches the worker. `untold_renewals` are answers to heartbeats still to be sent.
     """
 
     worker: Worker
@@ -86,12 +86,16 @@ class Session:
     is_quarantined: bool = False
     is_closed: bool = False
     last_assigned: int = 0
+    untold_renewals: int = 0
     _introduced: set[StudyName] = field(default_factory=set)
     _outbox: "asyncio.Queue[Notice]" = field(default_factory=asyncio.Queue)
 
     async def next_notice(self) -> Notice:
         """What to tell the worker next."""
-        return await self._outbox.get()
+        notice = await self._outbox.get()
+        if isinstance(notice, Renewal):
+            self.untold_renewals -= 1
+        return notice
 
     @property
     def takes_trials(self) -> bool:
@@ -132,6 +136,7 @@ class Session:
         """Answers a heartbeat."""
         for token in lost:
             self.held.pop(token, None)
+        self.untold_renewals += 1
         self._outbox.put_nowait(Renewal(tuple(leases), tuple(lost)))
 
     def drain(self, reason: DrainReason) -> None:

@@ -10,7 +10,10 @@ from rafiki.server.domain.errors import ModelRejected
 MAX_SOURCE_BYTES = 16 * 1024 * 1024
 MAX_FILES = 2000
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _ENCRYPTED = 0x1
+# With which each file begins in the directory of an archive.
+_ENTRY = b"PK\x01\x02"
 
 
 def check_source(source: BinaryIO, model_class: str) -> None:
@@ -23,6 +26,8 @@ def check_source(source: BinaryIO, model_class: str) -> None:
     Raises:
         ModelRejected: It is not; the cause says why.
     """
+    # Before any of them is read into memory.
+    _check_count(_count_files(source))
     try:
         with zipfile.ZipFile(source) as archive:
             members = archive.infolist()
@@ -37,9 +42,24 @@ def check_source(source: BinaryIO, model_class: str) -> None:
         raise ModelRejected(f"{damaged!r} in the source is damaged")
 
 
+def _count_files(source: BinaryIO) -> int:
+    """The entries that the directory of an archive can have at most."""
+    count, rest = 0, b""
+    while chunk := source.read(_CHUNK_BYTES):
+        piece = rest + chunk
+        count += piece.count(_ENTRY)
+        rest = piece[1 - len(_ENTRY) :]
+    source.seek(0)
+    return count
+
+
+def _check_count(files: int) -> None:
+    if files > MAX_FILES:
+        raise ModelRejected(f"the source has {files} files; at most {MAX_FILES} are taken")
+
+
 def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    if len(members) > MAX_FILES:
-        raise ModelRejected(f"the source has {len(members)} files; at most {MAX_FILES} are taken")
+    _check_count(len(members))
     unpacked = sum(member.file_size for member in members)
     if unpacked > MAX_UNPACKED_BYTES:
         raise ModelRejected(
@@ -58,6 +78,9 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
             raise ModelRejected(f"{name[:200]!r} in the source is a link or a special file")
         if member.flag_bits & _ENCRYPTED:
             raise ModelRejected(f"{name[:200]!r} in the source is encrypted")
+        # Python imports from no other, and unpacks what these pack without a limit.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ModelRejected(f"{name[:200]!r} in the source is not packed by deflate")
 
 
 def _is_safe(name: str) -> bool:
