@@ -145,11 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runs.append(run)
             for line in run_lines(run):
                 print(line, flush=True)
+            if flags.json is not None:  # after each: a seed takes the better part of an hour
+                content = {"settings": asdict(settings), "runs": [asdict(run) for run in runs]}
+                flags.json.write_text(json.dumps(content, indent=2) + "\n")
     for line in summary_lines(runs):
         print(line)
-    if flags.json is not None:
-        content = {"settings": asdict(settings), "runs": [asdict(run) for run in runs]}
-        flags.json.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
