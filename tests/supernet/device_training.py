@@ -2,9 +2,9 @@
 
     python -m tests.supernet.device_training FOLDER
 
-with XLA_FLAGS=--xla_force_host_platform_device_count=4, say. It writes `cells.npz`, `toy.npz`
-and `undivided.npz` into the folder: the weights after the training, its losses, and class
-scores; and prints what the test wants to know in JSON.
+with XLA_FLAGS=--xla_force_host_platform_device_count=4, say. It writes `cells.npz`, `macro.npz`,
+`toy.npz` and `undivided.npz` into the folder: the weights after the training, its losses, and
+class scores; and prints what the test wants to know in JSON.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 from tests.supernet.cells.static_network import make_arch, random_cells
+from tests.supernet.macro.static_network import LAYERS, random_values
 from tests.supernet.toy_space import ToySpace, layer
 
 from rafiki.supernet import (
@@ -29,6 +30,7 @@ from rafiki.supernet import (
     take_images,
 )
 from rafiki.supernet.cells import CellSpace, Shape
+from rafiki.supernet.macro import MacroArchitecture, MacroShape, MacroSpace
 
 STEPS, CLASSES = 4, 3
 Arch = TypeVar("Arch", bound=tuple[np.ndarray, ...])
@@ -89,6 +91,9 @@ def main(folder: Path) -> None:
         space = CellSpace(Shape.of(Inputs.of(data), 2, 1))
         archs = [make_arch(random_cells(seed)) for seed in range(STEPS)]
         told["cells"] = train(data, space, archs, 8, folder / "cells.npz")
+        macro = MacroSpace(MacroShape.of(Inputs.of(data), LAYERS, 4, 2))
+        layers_of = [MacroArchitecture.of(random_values(seed)) for seed in range(STEPS)]
+        told["macro"] = train(data, macro, layers_of, 8, folder / "macro.npz")
     print(json.dumps(told))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("toy", "undivided", "cells")
+NAMES = ("toy", "undivided", "cells", "macro")
 Told = dict[str, dict[str, object]]
 
 
@@ -49,7 +49,7 @@ def on_four(folder: Path) -> tuple[Told, str]:
 def test_every_device_has_a_quarter_of_the_minibatch_and_all_weights(
     on_four: tuple[Told, str],
 ) -> None:
-    for name in ("toy", "cells"):
+    for name in ("toy", "cells", "macro"):
         told = on_four[0][name]
         assert told["devices"] == 4
         assert told["batches"] == [2, 2, 2, 2]
