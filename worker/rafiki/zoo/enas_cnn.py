@@ -17,6 +17,9 @@ ten times as much other work: two workers are not always equally fast. Its setti
 with these images at hand, those of the test part among them, so that such figures are a little
 optimistic.
 
+On 30,000 images of Fashion-MNIST, `make bench-fashion-mnist ARGS="--rounds 10 --epochs 8"` took
+20 minutes to a network with a test accuracy of 0.915; a random one had 0.916 (docs/benchmarks.md).
+
 Letters as in `rafiki.supernet`.
 """
 
