@@ -4,7 +4,6 @@ import bz2
 import gzip
 import io
 import lzma
-import resource
 import struct
 import subprocess
 import sys
@@ -32,6 +31,7 @@ _ZEROS = bytes(1 << 20)
 # Run with a limit on memory: numpy takes about a hundred MiB.
 _LOAD = """
 import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from rafiki.model import InvalidDataset, load_images
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -178,7 +178,6 @@ def test_a_data_set_that_is_a_bomb_is_refused_in_little_memory(
         capture_output=True,
         text=True,
         timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)),
     )
     assert done.returncode == 0, done.stderr
     refusal, taken_mib = done.stdout.rsplit("\n", 2)[:2]
