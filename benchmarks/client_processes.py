@@ -11,7 +11,7 @@ from typing import Self
 
 
 class ClientProcess:
-    """A program that takes JSON, says "ready", waits for a line of JSON, and answers with another.
+    """A program that takes JSON, says "ready", reads lines of JSON, and answers with others.
 
     Args:
         program: The file of the program.
@@ -40,13 +40,13 @@ class ClientProcess:
         """Waits until it is ready to begin."""
         self._read()
 
-    def begin(self, **fields: float) -> None:
+    def begin(self, **fields: object) -> None:
         """Sends it the line that it waits for."""
         assert self._process.stdin is not None
         print(json.dumps(fields), file=self._process.stdin, flush=True)
 
     def answer(self) -> str:
-        """The line of JSON that it ends with; waits for it."""
+        """The line of JSON that it answers with; waits for it."""
         return self._read()
 
     def _read(self) -> str:

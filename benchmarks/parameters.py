@@ -26,7 +26,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.parameter_workers import ParameterWorkers, Transfer, make_params
+from benchmarks.parameter_workers import ParameterWorkers, Transfer
+from benchmarks.parameters_client import make_params
 
 CHANGED = 5  # an update changes one tensor in so many
 
