@@ -17,8 +17,8 @@ from rafiki.server.domain import errors
 from rafiki.server.rpc.errors import (
     IdleTimeout,
     TooManyStreams,
+    async_statuses,
     statuses,
-    stream_statuses,
     to_status,
 )
 from rafiki.server.rpc.streams import StreamContext
@@ -252,7 +252,7 @@ def test_an_unexpected_error_is_logged_and_internal_to_clients(
             raise ZeroDivisionError("secret")
 
     async def stream(request: bytes, context: StreamContext) -> AsyncIterator[bytes]:
-        async with stream_statuses(context):
+        async with async_statuses(context):
             yield b"first"
             raise ZeroDivisionError("secret")
 

@@ -13,7 +13,7 @@ from rafiki.server.domain.errors import (
 from rafiki.server.domain.leases import Lease
 from rafiki.server.domain.names import TrialName
 from rafiki.server.domain.outcomes import Cancelled, Outcome
-from rafiki.server.rpc.errors import statuses, stream_statuses
+from rafiki.server.rpc.errors import async_statuses, statuses
 from rafiki.server.rpc.session_messages import (
     lease_tokens_from_proto,
     notice_to_proto,
@@ -84,7 +84,7 @@ class AdvisorServicer(AdvisorServiceServicer):
         self, request_iterator: object, context: StreamContext
     ) -> None:
         """One worker's session."""
-        async with stream_statuses(context), self._streams.admitted(context):
+        async with async_statuses(context), self._streams.admitted(context):
             first = await self._streams.receive(context)
             if first is None:
                 return
@@ -163,7 +163,7 @@ class AdvisorServicer(AdvisorServiceServicer):
         self, request: messages.CompleteTrialRequest, context: StreamContext
     ) -> messages.CompleteTrialResponse:
         """Records the outcome of a trial; answered after the commit."""
-        async with stream_statuses(context):
+        async with async_statuses(context):
             timings = None
             if request.HasField("timings"):
                 timings = trial_timings_from_proto(request.timings, "timings")

@@ -8,7 +8,7 @@ import grpc
 from rafiki.resources import Digest
 from rafiki.server.domain.blobs import BlobStore, missing_blobs
 from rafiki.server.domain.errors import InvalidArgument, ResourceNotFound
-from rafiki.server.rpc.errors import stream_statuses
+from rafiki.server.rpc.errors import async_statuses
 from rafiki.server.rpc.streams import BATCH_BYTES, BATCH_FRAMES, StreamContext, Streams
 from rafiki.server.rpc.uploads import receive_frames
 from rafiki.v1 import params_pb2 as messages
@@ -33,7 +33,7 @@ class BlobStreams:
         self, request_iterator: AsyncIterator[Received], context: StreamContext
     ) -> messages.UploadBlobsResponse:
         """Stores blobs."""
-        async with stream_statuses(context), self._streams.admitted(context):
+        async with async_statuses(context), self._streams.admitted(context):
             with self._blobs.stage() as staging:
                 try:
                     size_bytes = await receive_frames(self._streams, context, staging, frame_of)
@@ -45,7 +45,7 @@ class BlobStreams:
         self, request: messages.DownloadBlobsRequest, context: StreamContext
     ) -> AsyncIterator[Frame]:
         """Streams blobs; while frames are sent, the next are read."""
-        async with stream_statuses(context), self._streams.admitted(context):
+        async with async_statuses(context), self._streams.admitted(context):
             frames = await self._streams.run(self._open_frames, request)
             reading = self._begin_reading(frames)
             try:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from rafiki.server.rpc.errors import statuses, stream_statuses
+from rafiki.server.rpc.errors import async_statuses, statuses
 from rafiki.server.rpc.handlers import Behaviour, Handler, rebuilt
 from rafiki.wire.fields import InvalidField
 
@@ -67,7 +67,7 @@ def _refusing(behaviour: Behaviour) -> Behaviour:
     if inspect.isasyncgenfunction(behaviour):
 
         async def generate(request: object, context: Any) -> AsyncIterator[object]:
-            async with stream_statuses(context):
+            async with async_statuses(context):
                 async for response in behaviour(_decoded(request), context):
                     yield response
 
@@ -75,7 +75,7 @@ def _refusing(behaviour: Behaviour) -> Behaviour:
     if inspect.iscoroutinefunction(behaviour):
 
         async def respond(request: object, context: Any) -> object:
-            async with stream_statuses(context):
+            async with async_statuses(context):
                 return await behaviour(_decoded(request), context)
 
         return respond

@@ -1,7 +1,7 @@
 """The one place where errors become statuses: `ErrorInfo` with a reason of the API.
 
 Every method runs in `with statuses(context)`, streaming ones in
-`async with stream_statuses(context)`. What is not listed in `to_status` is logged with its
+`async with async_statuses(context)`. What is not listed in `to_status` is logged with its
 traceback and becomes INTERNAL without details.
 """
 
@@ -157,7 +157,7 @@ def statuses(context: grpc.ServicerContext) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def stream_statuses(
+async def async_statuses(
     context: "grpc.aio.ServicerContext[Any, Any]",
 ) -> AsyncIterator[None]:
     """As `statuses`, for asynchronous methods. Cancellation passes through."""

@@ -19,7 +19,7 @@ from rafiki.server.domain.errors import ServerDraining
 from rafiki.server.domain.names import JobName, StudyName, TrialName, parse_study_or_all
 from rafiki.server.domain.requests import check_page_size, page_position, request_key
 from rafiki.server.rpc.authorization import Role, current_principal
-from rafiki.server.rpc.errors import statuses, stream_statuses
+from rafiki.server.rpc.errors import async_statuses, statuses
 from rafiki.server.rpc.job_messages import check_fits, created_to_proto, watch_response
 from rafiki.server.rpc.job_positions import (
     best_position,
@@ -157,7 +157,7 @@ class JobServicer(JobServiceServicer):
         self, request: messages.WatchTrainJobRequest, context: StreamContext
     ) -> None:
         """Streams a job: as it is, then every change until it ends."""
-        async with stream_statuses(context), self._streams.admitted(context):
+        async with async_statuses(context), self._streams.admitted(context):
             name = JobName.parse(request.name)
             bell = self._bells.hang(name.job)
             try:

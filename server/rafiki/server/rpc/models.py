@@ -11,7 +11,7 @@ from rafiki.server.domain.errors import ProtocolViolation
 from rafiki.server.domain.names import ModelName
 from rafiki.server.domain.requests import check_page_size, page_position, request_key
 from rafiki.server.rpc.authorization import current_principal
-from rafiki.server.rpc.errors import statuses, stream_statuses
+from rafiki.server.rpc.errors import async_statuses, statuses
 from rafiki.server.rpc.pages import cut_page
 from rafiki.server.rpc.streams import StreamContext, Streams
 from rafiki.server.rpc.uploads import receive_content
@@ -36,7 +36,7 @@ class ModelServicer(ModelServiceServicer):
     ) -> messages.CreateModelResponse:
         """Registers a template; nothing is stored of one that is rejected."""
         owner = current_principal().user
-        async with stream_statuses(context), self._streams.admitted(context):
+        async with async_statuses(context), self._streams.admitted(context):
             opening = await self._streams.receive(context)
             if opening is None or opening.WhichOneof("part") != "metadata":
                 raise ProtocolViolation("the first message must be metadata")
