@@ -82,9 +82,54 @@ def average_pool(x: Array) -> Array:
     return _pool3(x, jnp.add, 0.0) * jnp.asarray(1.0 / counts, x.dtype)
 
 
+@jax.custom_vjp
 def max_pool(x: Array) -> Array:
     """The maximum of 3x3 windows."""
     return _pool3(x, jnp.maximum, -jnp.inf)
+
+
+def _max_pool_forward(x: Array) -> tuple[Array, Array]:
+    return max_pool(x), x
+
+
+def _max_pool_backward(x: Array, grad: Array) -> tuple[Array]:
+    first, second, third = _around(x, 1, 1, -jnp.inf)
+    columns = jnp.maximum(jnp.maximum(first, second), third)
+    return (_leave_maximum(x, _leave_maximum(columns, grad, 2), 1),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _leave_maximum(x: Array, grad: Array, axis: int) -> Array:
+    """The gradient of x, of whose neighbours along an axis, three each, the maximum was taken.
+
+    Every pixel collects from the three windows that it is in. JAX's own derivative hands out
+    instead, by adding up arrays with a padding, up to seven times slower on CPUs. As there,
+    equals share alike: the third with the larger of the first two, and these with each other.
+    """
+    before2, before, here, after, after2 = _around(x, axis, 2, -jnp.inf)
+    as_third, as_second, as_first = _around(grad, axis, 1, 0.0)
+    third = as_third * _share(here, jnp.maximum(before2, before))
+    second = as_second * _share(here, before) * _share(jnp.maximum(before, here), after)
+    first = as_first * _share(here, after) * _share(jnp.maximum(here, after), after2)
+    return third + second + first
+
+
+def _around(x: Array, axis: int, reach: int, fill: float) -> list[Array]:
+    """x moved along an axis, from what is `reach` pixels before each to what is as far after."""
+    margins = [(0, 0)] * x.ndim
+    margins[axis] = (reach, reach)
+    # Before the loops that read it: with a padding in them they are not vectorised.
+    padded = lax.optimization_barrier(jnp.pad(x, margins, constant_values=fill))  # type: ignore[no-untyped-call]
+    length = x.shape[axis]
+    return [lax.slice_in_dim(padded, k, k + length, axis=axis) for k in range(2 * reach + 1)]
+
+
+def _share(x: Array, other: Array) -> Array:
+    """Of the gradient of their maximum, the share of x."""
+    half = jnp.where(x == other, 0.5, 0.0)
+    return jnp.where(x > other, 1.0, half).astype(x.dtype)
 
 
 def identity(x: Array) -> Array:
