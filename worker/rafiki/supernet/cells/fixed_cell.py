@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from rafiki.supernet.cells.architecture import EDGES, STATES
+from rafiki.supernet.cells.stage import loose_ends
+from rafiki.supernet.choice import put, take, write_chosen
 from rafiki.supernet.depthwise import depthwise_convolution
 from rafiki.supernet.normalization import NORM_EPSILON, batch_norm
 from rafiki.supernet.operations import KERNEL_SIZES, UNWEIGHTED
@@ -81,7 +83,8 @@ def _evaluated_unweighted(
     return lambda x, packed, statistics: operation(x)
 
 
-# The branches of the switches, in the order of OPERATIONS.
+# The branches of the choices, in the order of OPERATIONS. Of what they write they read one row
+# only: with several XLA would copy all of it.
 _TRAINED = (
     *(_trained_separable(size) for size in KERNEL_SIZES),
     *(_trained_unweighted(operation) for operation in UNWEIGHTED),
@@ -92,17 +95,48 @@ _EVALUATED = (
 )
 
 
-def _backward(
+def _enter_trained(
     branch: Callable[[Array, Array], tuple[Array, Array]],
-) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
-    def backward(x: Array, packed: Array, grad: Array) -> tuple[Array, Array]:
-        grads: tuple[Array, Array] = jax.vjp(lambda *of: branch(*of)[0], x, packed)[1](grad)
-        return grads
+) -> Callable[..., tuple[Array, Array]]:
+    def enter(
+        buffers: tuple[Array, Array],
+        source: Array,
+        node: Array,
+        packed: Array,
+        mask: Array | None,
+    ) -> tuple[Array, Array]:
+        y, statistics = branch(take(buffers[0], source), packed)
+        return node + _masked(y, mask), statistics
 
-    return backward
+    return enter
 
 
-_BACKWARD = tuple(_backward(branch) for branch in _TRAINED)
+def _enter_evaluated(
+    branch: Callable[[Array, Array, Array], Array],
+) -> Callable[..., tuple[Array]]:
+    def enter(
+        buffers: tuple[Array], source: Array, node: Array, packed: Array, statistics: Array
+    ) -> tuple[Array]:
+        return (node + branch(take(buffers[0], source), packed, statistics),)
+
+    return enter
+
+
+def _leave_trained(
+    branch: Callable[[Array, Array], tuple[Array, Array]],
+) -> Callable[..., tuple[Array, Array]]:
+    def leave(
+        buffers: tuple[Array, Array], grad: Array, x: Array, source: Array, packed: Array
+    ) -> tuple[Array, Array]:
+        grad_x, grad_packed = jax.vjp(lambda *of: branch(*of)[0], x, packed)[1](grad)
+        return take(buffers[0], source) + grad_x, grad_packed
+
+    return leave
+
+
+_ENTER_TRAINED = tuple(_enter_trained(branch) for branch in _TRAINED)
+_ENTER_EVALUATED = tuple(_enter_evaluated(branch) for branch in _EVALUATED)
+_LEAVE_TRAINED = tuple(_leave_trained(branch) for branch in _TRAINED)
 
 
 def evaluated_cell(
@@ -118,13 +152,15 @@ def evaluated_cell(
 
     def enter_edge(number: Array, states: Array) -> Array:
         node, side = number // 2, number % 2
-        x = lax.dynamic_index_in_dim(states, choices[node, side], keepdims=False)
-        operation = choices[node, side + 2]
-        y = lax.switch(operation, _EVALUATED, x, edges[number], statistics[number])
-        return states.at[node + 2].add(y)
+        source, target = choices[node, side], node + 2
+        operands = (source, take(states, target), edges[number], statistics[number])
+        (states,) = write_chosen(
+            _ENTER_EVALUATED, choices[node, side + 2], (states,), (target,), *operands
+        )
+        return states
 
-    states = jnp.zeros((STATES, *first.shape), first.dtype).at[0].set(first).at[1].set(second)
-    return _combine(loose, lax.fori_loop(0, EDGES, enter_edge, states), outputs)
+    states = lax.fori_loop(0, EDGES, enter_edge, _first_states(first, second))
+    return _combine(loose, states, outputs)
 
 
 @jax.custom_vjp
@@ -164,17 +200,19 @@ def _trained_cell_forward(
     masks: Array | None,
 ) -> tuple[tuple[Array, Array], tuple[Array | None, ...]]:
     def enter_edge(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        states, statistics = carry
         node, side = number // 2, number % 2
-        x = lax.dynamic_index_in_dim(states, choices[node, side], keepdims=False)
-        y, of_edge = lax.switch(choices[node, side + 2], _TRAINED, x, edges[number])
-        states = states.at[node + 2].add(_masked(y, masks, number))
-        return states, statistics.at[number].set(of_edge)
+        source, target = choices[node, side], node + 2
+        operands = (source, take(carry[0], target), edges[number], _of_edge(masks, number))
+        states, statistics = write_chosen(
+            _ENTER_TRAINED, choices[node, side + 2], carry, (target, number), *operands
+        )
+        return states, statistics
 
-    states = jnp.zeros((STATES, *first.shape), first.dtype).at[0].set(first).at[1].set(second)
     wide = jnp.promote_types(first.dtype, jnp.float32)
     statistics = jnp.zeros((EDGES, 2, 2, first.shape[-1]), wide)
-    states, statistics = lax.fori_loop(0, EDGES, enter_edge, (states, statistics))
+    states, statistics = lax.fori_loop(
+        0, EDGES, enter_edge, (_first_states(first, second), statistics)
+    )
     total = _combine(loose, states, outputs)
     return (total, statistics), (choices, loose, states, edges, outputs, masks)
 
@@ -185,31 +223,26 @@ def _trained_cell_backward(
     choices, loose, states, edges, outputs, masks = saved
     grad = grads[0]
 
-    def leave_state(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        def leave(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            grad_state, grad_output = jax.vjp(_product, states[index], outputs[index])[1](grad)
-            return carry[0].at[index].set(grad_state), carry[1].at[index].set(grad_output)
-
-        after: tuple[Array, Array] = lax.cond(
-            loose[index] < STATES, leave, lambda carry: carry, carry
-        )
-        return after
+    def leave_end(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        grad_states, grad_outputs = carry
+        end = ends[k]
+        grad_state, grad_output = jax.vjp(_product, take(states, end), outputs[end])[1](grad)
+        return put(grad_states, grad_state, end), put(grad_outputs, grad_output, end)
 
     def leave_edge(back: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         number = EDGES - 1 - back
         node, side = number // 2, number % 2
         source = choices[node, side]
-        grad_x, grad_edge = lax.switch(
-            choices[node, side + 2],
-            _BACKWARD,
-            lax.dynamic_index_in_dim(states, source, keepdims=False),
-            edges[number],
-            _masked(carry[0][node + 2], masks, number),
+        grad_y = _masked(take(carry[0], node + 2), _of_edge(masks, number))
+        operands = (grad_y, take(states, source), source, edges[number])
+        grad_states, grad_edges = write_chosen(
+            _LEAVE_TRAINED, choices[node, side + 2], carry, (source, number), *operands
         )
-        return carry[0].at[source].add(grad_x), carry[1].at[number].set(grad_edge)
+        return grad_states, grad_edges
 
+    ends, count = loose_ends(loose)
     zeros = (jnp.zeros_like(states), jnp.zeros_like(outputs))
-    grad_states, grad_outputs = lax.fori_loop(0, STATES, leave_state, zeros)
+    grad_states, grad_outputs = lax.fori_loop(0, count, leave_end, zeros)
     grad_states, grad_edges = lax.fori_loop(
         0, EDGES, leave_edge, (grad_states, jnp.zeros_like(edges))
     )
@@ -220,8 +253,18 @@ def _trained_cell_backward(
 trained_cell.defvjp(_trained_cell_forward, _trained_cell_backward)
 
 
-def _masked(y: Array, masks: Array | None, number: Array) -> Array:
-    return y if masks is None else y * masks[number][:, None, None, None]
+def _first_states(first: Array, second: Array) -> Array:
+    """The states of a cell `[S, B, H, W, C]`, of which only its inputs are known yet."""
+    states = jnp.zeros((STATES, *first.shape), first.dtype)
+    return put(put(states, first, 0), second, 1)
+
+
+def _of_edge(masks: Array | None, number: Array) -> Array | None:
+    return None if masks is None else masks[number]
+
+
+def _masked(y: Array, mask: Array | None) -> Array:
+    return y if mask is None else y * mask[:, None, None, None]
 
 
 def _product(state: Array, matrix: Array) -> Array:
@@ -231,14 +274,11 @@ def _product(state: Array, matrix: Array) -> Array:
 def _combine(loose: Array, states: Array, outputs: Array) -> Array:
     """The sum over the loose ends, each ReLUed and multiplied by its matrix."""
 
-    def add_state(index: Array, total: Array) -> Array:
-        after: Array = lax.cond(
-            loose[index] < STATES,
-            lambda total: total + _product(states[index], outputs[index]),
-            lambda total: total,
-            total,
-        )
-        return after
+    def end_product(end: Array) -> Array:
+        return _product(take(states, end), outputs[end])
 
-    total: Array = lax.fori_loop(0, STATES, add_state, jnp.zeros_like(states[0]))
+    ends, count = loose_ends(loose)
+    total: Array = lax.fori_loop(
+        1, count, lambda k, total: total + end_product(ends[k]), end_product(ends[0])
+    )
     return total

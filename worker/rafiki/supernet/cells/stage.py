@@ -216,7 +216,7 @@ def _run_cells(slots: _Slots, cells: StageCells, inputs: tuple[Array, ...]) -> t
             return states, (product, norm)
 
         states, pending = lax.fori_loop(0, NODES, enter_node, (states, pending))
-        ends, count = _loose_ends(cells.loose[number])
+        ends, count = loose_ends(cells.loose[number])
 
         def end_product(end: Array) -> Array:
             return jax.nn.relu(take(states, slot[end])) @ cells.outputs[number, end]
@@ -242,7 +242,7 @@ def _run_cells(slots: _Slots, cells: StageCells, inputs: tuple[Array, ...]) -> t
     return states, sums
 
 
-def _loose_ends(loose: Array) -> tuple[Array, Array]:
+def loose_ends(loose: Array) -> tuple[Array, Array]:
     """The loose ends of a cell, before what is none, and their number."""
     return jnp.sort(loose), jnp.sum(loose < STATES, dtype=jnp.int32)
 
@@ -275,7 +275,7 @@ def _search_stage_backward(
         grad_sum, grad_norm = jax.vjp(scale_and_shift, sums[number], cells.norms[number])[1](
             take(grad_states, of_outputs[number])
         )
-        ends, ends_count = _loose_ends(cells.loose[number])
+        ends, ends_count = loose_ends(cells.loose[number])
 
         def leave_end(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             def product(state: Array, matrix: Array) -> Array:
