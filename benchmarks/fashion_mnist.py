@@ -12,12 +12,14 @@ dataset-fashion-mnist installs.
 
 `--random N` trains N random architectures as the one found; they take turns with it on the
 workers. `--plain-cnn` trains benchmarks/plain_cnn.py for the seconds that the final training
-took, through the same server, once the search is done.
+took, through the same server, once all searches are done: those of several seeds share the
+workers, as the one found and a random one do.
 """
 
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -39,6 +41,7 @@ from benchmarks.image_jobs import (
     register_template,
     run_to_end,
     span_s,
+    wait_for,
     write_parts,
 )
 from benchmarks.plain_cnn import PlainCnn
@@ -139,16 +142,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = settings_of(flags)
     if settings.workers > len(os.sched_getaffinity(0)):
         raise SystemExit(f"{settings.workers} workers need as many cores")
-    runs: list[Run] = []
+    # As Ctrl-C does: leaves neither a server nor workers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    runs: dict[int, Run] = {}
     with tempfile.TemporaryDirectory(prefix="rafiki-fashion-") as folder:
         for run in measure(settings, Path(folder), flags.seeds):
-            runs.append(run)
+            runs[run.seed] = run
             for line in run_lines(run):
                 print(line, flush=True)
             if flags.json is not None:  # after each: a seed takes the better part of an hour
-                content = {"settings": asdict(settings), "runs": [asdict(run) for run in runs]}
+                each = [asdict(run) for run in runs.values()]
+                content = {"settings": asdict(settings), "runs": each}
                 flags.json.write_text(json.dumps(content, indent=2) + "\n")
-    for line in summary_lines(runs):
+    for line in summary_lines(list(runs.values())):
         print(line)
 
 
@@ -200,7 +206,7 @@ def write_data(settings: Settings, folder: Path) -> dict[str, Path]:
 
 
 def measure(settings: Settings, folder: Path, seeds: int) -> Iterator[Run]:
-    """Runs the jobs of all seeds, one after the other."""
+    """Runs the jobs of all seeds, one after the other; those with a plain network come twice."""
     paths = write_data(settings, folder)
     config = PlatformConfig(
         data_dir=folder / "platform", listen="127.0.0.1:0", workers=settings.workers
@@ -217,14 +223,19 @@ def measure(settings: Settings, folder: Path, seeds: int) -> Iterator[Run]:
         datasets = {
             part: client.create_dataset(path, task=TASK).name for part, path in paths.items()
         }
+        runs = []
         for seed in range(1, seeds + 1):
             job = search_job(settings, model, datasets, seed)
             job = run_to_end(client, job, settings.minutes * 60 + GRACE_S)
-            run = read_run(client, job, seed)
-            if settings.plain_cnn:
-                plain = train_plain(client, folder, datasets, paths, run.trainings[0].train_s, seed)
-                run = replace(run, trainings=(*run.trainings, plain))
-            yield run
+            runs.append(read_run(client, job, seed))
+            yield runs[-1]
+        if settings.plain_cnn:
+            jobs = [start_plain(client, folder, datasets, run) for run in runs]
+            # If each had to wait for all before it.
+            patience_s = sum(run.trainings[0].train_s for run in runs) + GRACE_S
+            for run, started in zip(runs, jobs, strict=True):
+                plain = read_plain(client, wait_for(client, started.name, patience_s), paths)
+                yield replace(run, trainings=(*run.trainings, plain))
 
 
 def search_job(
@@ -296,24 +307,15 @@ def read_training(trial: Trial) -> Training:
     )
 
 
-def train_plain(
-    client: Client,
-    folder: Path,
-    datasets: Mapping[str, str],
-    paths: Mapping[str, Path],
-    train_s: float,
-    seed: int,
-) -> Training:
-    """Trains the plain network for so many seconds, and tests it here.
-
-    A job of one fixed setting does no FINAL_TRAIN, hence tests nothing by itself.
-    """
-    template = folder / f"plain_cnn_{seed}.py"
+def start_plain(client: Client, folder: Path, datasets: Mapping[str, str], run: Run) -> TrainJob:
+    """The job of a plain network, trained as long as the one found was."""
+    template = folder / f"plain_cnn_{run.seed}.py"
     source = PLAIN_CNN.read_text()
     default = '"seconds": FixedKnob(2.0)'
     if default not in source:
         raise SystemExit(f"{PLAIN_CNN.name} has no knob {default}")
-    template.write_text(source.replace(default, f'"seconds": FixedKnob({train_s!r})'))
+    seconds = run.trainings[0].train_s
+    template.write_text(source.replace(default, f'"seconds": FixedKnob({seconds!r})'))
     job = TrainJob(
         app="fashion-mnist-plain",
         task=TASK,
@@ -321,9 +323,13 @@ def train_plain(
         budget=Budget(model_trial_count=1),
         train_dataset=datasets["train"],
         validation_dataset=datasets["validation"],
-        seed=seed,
+        seed=run.seed,
     )
-    job = run_to_end(client, job, train_s + GRACE_S)
+    return client.create_train_job(job)[0]
+
+
+def read_plain(client: Client, job: TrainJob, paths: Mapping[str, Path]) -> Training:
+    """What it came to; it is tested here, as a job of one fixed setting does no FINAL_TRAIN."""
     (trial,) = client.list_trials(f"{job.name}/studies/1")
     if trial.score is None or trial.timings is None:
         raise SystemExit(f"{trial.name} has no score")

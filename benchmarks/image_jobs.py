@@ -1,7 +1,9 @@
 """What the benchmarks that search image classifiers through a server have in common."""
 
+import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ TASK = "IMAGE_CLASSIFICATION"
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 SEARCH_PHASES = (TrialPhase.SEARCH_TRAIN, TrialPhase.SEARCH_EVAL)
 POLL_S = 0.5
+REPORT_S = 60.0
 
 LIGHT_CNN = '''"""The zoo's supernet with other settings."""
 
@@ -80,15 +83,35 @@ def enas_trials(options: EnasOptions, rounds: int, workers: int) -> int:
 
 def run_to_end(client: Client, job: TrainJob, timeout_s: float) -> TrainJob:
     """Creates a job and waits for it; ends the program if it fails or takes longer."""
-    name = client.create_train_job(job)[0].name
-    deadline = time.monotonic() + timeout_s
+    return wait_for(client, client.create_train_job(job)[0].name, timeout_s)
+
+
+def wait_for(client: Client, name: str, timeout_s: float) -> TrainJob:
+    """The job when it has succeeded; tells now and then how far it is."""
+    began = reported = time.monotonic()
     while not (job := client.get_train_job(name)).state.is_end:
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - began > timeout_s:
             raise SystemExit(f"{name} has not ended after {timeout_s:.0f} s")
+        if now - reported > REPORT_S:
+            reported = now
+            trials = client.list_trials(f"{name}/studies/1")
+            print(progress_line(name, now - began, list(trials)), file=sys.stderr, flush=True)
         time.sleep(POLL_S)
     if job.state is not TrainJobState.SUCCEEDED:
         raise SystemExit(f"{name} ended as {job.state}: {client.get_study(f'{name}/studies/1')}")
     return job
+
+
+def progress_line(name: str, elapsed_s: float, trials: Sequence[Trial]) -> str:
+    """The trials that have ended by phase, and how far the others are."""
+    ended = Counter(trial.phase.name for trial in trials if trial.end_time is not None)
+    parts = [f"{count} {phase} ended" for phase, count in ended.items()]
+    for trial in trials:
+        if trial.end_time is None:
+            share = trial.progress.fraction if trial.progress is not None else 0.0
+            parts.append(f"{trial.phase.name} at {share:.0%}")
+    return f"{name}, {elapsed_s / 60:.0f} min: {', '.join(parts) or 'no trials yet'}"
 
 
 def compiling_s(trials: Sequence[Trial]) -> dict[str, float]:
