@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from rafiki.supernet.cells.architecture import EDGES, STATES
-from rafiki.supernet.cells.stage import loose_ends
+from rafiki.supernet.cells.stage import leave_edge_by, loose_ends
 from rafiki.supernet.choice import put, take, write_chosen
 from rafiki.supernet.depthwise import depthwise_convolution
 from rafiki.supernet.normalization import NORM_EPSILON, batch_norm
@@ -122,21 +122,15 @@ def _enter_evaluated(
     return enter
 
 
-def _leave_trained(
+def _without_statistics(
     branch: Callable[[Array, Array], tuple[Array, Array]],
-) -> Callable[..., tuple[Array, Array]]:
-    def leave(
-        buffers: tuple[Array, Array], grad: Array, x: Array, source: Array, packed: Array
-    ) -> tuple[Array, Array]:
-        grad_x, grad_packed = jax.vjp(lambda *of: branch(*of)[0], x, packed)[1](grad)
-        return take(buffers[0], source) + grad_x, grad_packed
-
-    return leave
+) -> Callable[[Array, Array], Array]:
+    return lambda x, packed: branch(x, packed)[0]
 
 
 _ENTER_TRAINED = tuple(_enter_trained(branch) for branch in _TRAINED)
 _ENTER_EVALUATED = tuple(_enter_evaluated(branch) for branch in _EVALUATED)
-_LEAVE_TRAINED = tuple(_leave_trained(branch) for branch in _TRAINED)
+_LEAVE_TRAINED = tuple(leave_edge_by(_without_statistics(branch)) for branch in _TRAINED)
 
 
 def evaluated_cell(

@@ -247,7 +247,11 @@ def loose_ends(loose: Array) -> tuple[Array, Array]:
     return jnp.sort(loose), jnp.sum(loose < STATES, dtype=jnp.int32)
 
 
-def _leave(branch: Callable[[Array, Array], Array]) -> Callable[..., tuple[Array, Array]]:
+def leave_edge_by(
+    branch: Callable[[Array, Array], Array],
+) -> Callable[..., tuple[Array, Array]]:
+    """Of an operation, the branch of the backward pass: gradients of its source and weights."""
+
     def leave(
         buffers: tuple[Array, Array], grad: Array, x: Array, source: Array, packed: Array
     ) -> tuple[Array, Array]:
@@ -257,7 +261,7 @@ def _leave(branch: Callable[[Array, Array], Array]) -> Callable[..., tuple[Array
     return leave
 
 
-_LEAVING = tuple(_leave(branch) for branch in BRANCHES)
+_LEAVING = tuple(leave_edge_by(branch) for branch in BRANCHES)
 
 
 def _search_stage_backward(
