@@ -48,7 +48,7 @@ def test_a_storm_loses_nothing_and_doubles_nothing(outcome: Outcome, folder: Pat
 
 def test_a_score_that_was_changed_behind_the_log_is_noticed(data_dir: Path) -> None:
     assert not list(check_replay(data_dir))
-    spoil(data_dir, "UPDATE trials SET score = -score WHERE number < 10 AND score IS NOT NULL")
+    spoil(data_dir, "UPDATE trials SET score = -score WHERE score IS NOT NULL")
     assert list(check_replay(data_dir))
 
 

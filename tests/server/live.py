@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import urllib.request
 from collections.abc import Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from prometheus_client.parser import text_string_to_metric_families
 
 from rafiki.resources import TrainJob
 from rafiki.server.app import Server
@@ -104,6 +106,22 @@ class RunningServer:
                 last = response.train_job
         assert last is not None
         return last
+
+    def metrics_page(self) -> str:
+        """The page for Prometheus, of a server with `metrics_listen`."""
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT_S
+        ) as response:
+            text: str = response.read().decode()
+            return text
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of that page by its name with its labels' values."""
+        return {
+            " ".join([sample.name, *sample.labels.values()]): sample.value
+            for family in text_string_to_metric_families(self.metrics_page())
+            for sample in family.samples
+        }
 
     def stop(self) -> None:
         """Stops the server."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.e2e.processes import wait_until
 from tests.server.live import (
     TIMEOUT_S,
     BuildJob,
     Connect,
     OffsetClock,
     RunningServer,
+    StartServer,
     code,
     message,
     reason,
@@ -434,19 +436,23 @@ def test_a_job_holds_no_more_accelerators_than_its_budget_says(
 
 
 def test_studies_of_a_job_share_its_workers(
-    server: RunningServer, connect: Connect, random_job: BuildJob
+    start_server: StartServer, connect: Connect, random_job: BuildJob
 ) -> None:
     spec = StudySpec(knob_config=KNOBS, advisor=RANDOM)
-    created = server.create_job(random_job(trials=3, studies=(spec, spec)))
-    worker = connect(server, studies=(f"{created.train_job.name}/studies/-",))
-    taken = []
-    for _ in range(6):
-        assignment = worker.assignment()
-        taken.append(assignment.trial.name.partition("/trials/")[0])
-        worker.complete(assignment)
-    assert [taken.count(study.name) for study in created.studies] == [3, 3]
-    assert taken[:4].count(created.studies[0].name) == 2
-    assert server.ended(created.train_job.name).state == jobs_pb2.TRAIN_JOB_STATE_SUCCEEDED
+    with start_server(metrics_listen="127.0.0.1:0") as server:
+        created = server.create_job(random_job(trials=3, studies=(spec, spec)))
+        # One that is still being started would miss its first turn.
+        waiting = "rafiki_queue_length studies_without_worker"
+        wait_until(lambda: server.metrics()[waiting] == 2, "both studies wait for a worker")
+        worker = connect(server, studies=(f"{created.train_job.name}/studies/-",))
+        taken = []
+        for _ in range(6):
+            assignment = worker.assignment()
+            taken.append(assignment.trial.name.partition("/trials/")[0])
+            worker.complete(assignment)
+        assert [taken.count(study.name) for study in created.studies] == [3, 3]
+        assert taken[:4].count(created.studies[0].name) == 2
+        assert server.ended(created.train_job.name).state == jobs_pb2.TRAIN_JOB_STATE_SUCCEEDED
 
 
 def test_names_that_do_not_exist_are_not_found(server: RunningServer) -> None:

@@ -2,18 +2,15 @@
 
 import asyncio
 import re
-import urllib.request
 from pathlib import Path
 
 import grpc
 import pytest
-from prometheus_client.parser import text_string_to_metric_families as families
 from tests.server.live import (
     TIMEOUT_S,
     BuildJob,
     Connect,
     OffsetClock,
-    RunningServer,
     StartServer,
     reason,
 )
@@ -24,23 +21,6 @@ from rafiki.v1 import jobs_pb2
 
 LOCAL = "127.0.0.1:0"
 DOCS = Path(__file__).parents[3] / "docs" / "running-a-server.md"
-
-
-def read(server: RunningServer) -> str:
-    with urllib.request.urlopen(
-        f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=TIMEOUT_S
-    ) as response:
-        text: str = response.read().decode()
-        return text
-
-
-def samples(server: RunningServer) -> dict[str, float]:
-    """Every sample by its name with its labels' values."""
-    return {
-        " ".join([sample.name, *sample.labels.values()]): sample.value
-        for family in families(read(server))
-        for sample in family.samples
-    }
 
 
 async def start_and_stop(config: ServerConfig) -> None:
@@ -60,11 +40,11 @@ def test_it_tells_what_trials_leases_and_workers_do(
         first, second = worker.assignment(), worker.assignment()
         worker.complete(first)
         third = worker.assignment()
-        seen = samples(server)
+        seen = server.metrics()
         worker.complete(second)
         worker.complete(third)
         server.ended(study.partition("/studies/")[0])
-        last = samples(server)
+        last = server.metrics()
 
     assert seen["rafiki_trials COMPLETED"] == 1
     assert seen["rafiki_trials RUNNING"] == seen["rafiki_leases"] == 2
@@ -101,7 +81,7 @@ def test_it_tells_lost_leases_from_those_handed_back(
         taker.vanish()
         clock.offset += 2 * server.lease
         server.await_trial(name, "PENDING")
-        seen = samples(server)
+        seen = server.metrics()
 
     assert seen["rafiki_leases_lost_total handed_back"] == 1
     assert seen["rafiki_leases_lost_total lost"] == 1
@@ -119,7 +99,7 @@ def test_refused_calls_are_counted_by_their_code_and_unknown_methods_are_not(
         unknown = server.channel.unary_unary("/rafiki.v1.JobService/MadeUp")
         with pytest.raises(grpc.RpcError):
             unknown(b"", timeout=TIMEOUT_S)
-        seen = samples(server)
+        seen = server.metrics()
 
     assert reason(refused.value) == "RESOURCE_NOT_FOUND"
     assert seen["rafiki_calls_total NOT_FOUND rafiki.v1.JobService/GetTrainJob"] == 1
@@ -133,7 +113,7 @@ def test_a_stream_of_changes_is_counted_until_it_is_left(
         job = server.create_job(random_job(1)).train_job.name
         watching = server.jobs.WatchTrainJob(jobs_pb2.WatchTrainJobRequest(name=job))
         next(watching)
-        seen = samples(server)
+        seen = server.metrics()
         watching.cancel()
 
     method = "rafiki.v1.JobService/WatchTrainJob"
@@ -145,7 +125,7 @@ def test_the_port_is_free_again_once_the_server_has_stopped(start_server: StartS
     with start_server(metrics_listen=LOCAL) as server:
         port = server.metrics_port
     with start_server(metrics_listen=f"127.0.0.1:{port}") as server:
-        assert samples(server)["rafiki_trials COMPLETED"] == 0
+        assert server.metrics()["rafiki_trials COMPLETED"] == 0
 
 
 def test_an_address_in_use_is_told(start_server: StartServer, tmp_path: Path) -> None:
@@ -163,6 +143,6 @@ def test_without_an_address_there_is_no_page(start_server: StartServer) -> None:
 
 def test_every_metric_is_documented(start_server: StartServer) -> None:
     with start_server(metrics_listen=LOCAL) as server:
-        names = set(re.findall(r"^# TYPE (rafiki_\w+)", read(server), re.MULTILINE))
+        names = set(re.findall(r"^# TYPE (rafiki_\w+)", server.metrics_page(), re.MULTILINE))
     told = set(re.findall(r"^\| `(rafiki_\w+)", DOCS.read_text("utf-8"), re.MULTILINE))
     assert {name for name in names if not name.endswith("_created")} == told

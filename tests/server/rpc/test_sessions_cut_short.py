@@ -11,6 +11,7 @@ from tests.server.live import BuildJob, Connect, FakeWorker, RunningServer, Star
 
 from rafiki.v1 import advisor_pb2, trials_pb2
 
+LOCAL = "127.0.0.1:0"
 CRASH = trials_pb2.TrialError(kind=trials_pb2.TRIAL_ERROR_KIND_CRASHED, message="killed")
 
 
@@ -33,10 +34,18 @@ def await_workers(server: RunningServer, job: str, count: int) -> None:
     wait_until(lambda: server.job(job).workers == count, f"{count} workers", timeout_s=10)
 
 
+def is_chosen(server: RunningServer) -> bool:
+    """Whether the only study has found a worker with room, and waits to assign it a trial."""
+    metrics = server.metrics()
+    queues = ("studies_without_worker", "dispatch_steps")
+    return [metrics[f"rafiki_queue_length {queue}"] for queue in queues] == [0, 1]
+
+
 def lose_while_opening(server: RunningServer, connect: Connect, study: str, folder: Path) -> None:
     """A worker takes a trial and vanishes, comes again without it, and vanishes again.
 
-    The second time while the server, which takes its trial back, waits for the database.
+    The second time while the server, which takes its trial back, waits for the database, and
+    has chosen the session for the next attempt.
     """
     job = study.partition("/studies/")[0]
     first = connect(server, worker_id="first", studies=(study,))
@@ -54,6 +63,7 @@ def lose_while_opening(server: RunningServer, connect: Connect, study: str, fold
             )
         )
         await_workers(server, job, 1)
+        wait_until(lambda: is_chosen(server), "the session is chosen", timeout_s=10)
         again.vanish()
         await_workers(server, job, 0)
 
@@ -61,7 +71,7 @@ def lose_while_opening(server: RunningServer, connect: Connect, study: str, fold
 def test_a_connection_lost_while_its_session_opens_leaves_no_session(
     tmp_path: Path, start_server: StartServer, connect: Connect, random_job: BuildJob
 ) -> None:
-    with start_server() as server:
+    with start_server(metrics_listen=LOCAL) as server:
         study = server.create_job(random_job(trials=1)).studies[0].name
         lose_while_opening(server, connect, study, tmp_path)
         second = connect(server, worker_id="second", studies=(study,))
@@ -71,7 +81,7 @@ def test_a_connection_lost_while_its_session_opens_leaves_no_session(
 def test_a_trial_that_reached_no_worker_costs_no_attempt(
     tmp_path: Path, start_server: StartServer, connect: Connect, random_job: BuildJob
 ) -> None:
-    with start_server() as server:
+    with start_server(metrics_listen=LOCAL) as server:
         study = server.create_job(random_job(trials=1)).studies[0].name
         # The session that vanished had been chosen for the second attempt.
         lose_while_opening(server, connect, study, tmp_path)
