@@ -42,6 +42,11 @@ def running_shards(client: Client, job: str) -> list[Trial]:
     return [trial for trial in trials if trial.shard is not None]
 
 
+def both_have_begun(client: Client, job: str) -> bool:
+    """Whether both workers train, and have told how far they are."""
+    return [trial.progress is not None for trial in running_shards(client, job)] == [True, True]
+
+
 def check_merge(client: Client, merged: str, base: str, shards: Sequence[Trial]) -> None:
     """Raises unless a checkpoint is what both shards saved, averaged by their minibatches."""
     first, second = sorted(shards, key=lambda trial: trial.shard.index if trial.shard else 0)
@@ -106,6 +111,9 @@ def test_a_killed_server_goes_on_with_the_shards_that_run(system: System, images
     with system.client() as client:
         name = start(system, client, images)
         wait_until(lambda: len(running_shards(client, name)) == 2, "both train a shard")
+        # Long enough to be told of: a trial whose worker has not heard of it yet is lost.
+        system.slow_down(2.0)
+        wait_until(lambda: both_have_begun(client, name), "both have done a part of it")
         before = {trial.name for trial in running_shards(client, name)}
         assert system.server is not None
         system.kill(system.server)
