@@ -33,7 +33,9 @@ def result_and_gradients(
     return results
 
 
-@pytest.mark.parametrize(("size", "side"), [(3, (7, 9)), (5, (7, 9)), (5, (1, 2))])
+@pytest.mark.parametrize(
+    ("size", "side"), [(3, (7, 9)), (5, (7, 9)), (5, (1, 2)), (3, (16, 4)), (5, (17, 3))]
+)
 def test_the_convolution_and_its_gradients_are_those_of_xla(
     size: int, side: tuple[int, int]
 ) -> None:

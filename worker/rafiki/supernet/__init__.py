@@ -13,7 +13,7 @@ and computes with those. `docs/search-spaces.md` writes one from beginning to en
 
 for images, moreover
 
-    depthwise, normalization, operations, layers    what is computed
+    depthwise, pointwise, normalization, operations, layers     what is computed
     image_data, inputs                              data sets, normalisation
     image_supernet                                  a supernet of any space of such networks
     image_search                                what the templates of such spaces do with it
@@ -49,6 +49,7 @@ from rafiki.supernet.normalization import batch_norm, scale_and_shift
 from rafiki.supernet.operations import OPERATIONS
 from rafiki.supernet.pace import Pace
 from rafiki.supernet.parameters import Initializer, take_tensor
+from rafiki.supernet.pointwise import pointwise_convolution
 from rafiki.supernet.programs import (
     MOST_CANDIDATES,
     MOST_STEPS,
@@ -112,6 +113,7 @@ __all__ = [
     "on_devices",
     "over_batch",
     "pick",
+    "pointwise_convolution",
     "probabilities",
     "restarting_cosine",
     "scale_and_shift",

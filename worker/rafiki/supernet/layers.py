@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rafiki.supernet.pointwise import pointwise_convolution
+
 
 def patches3(x: Array) -> Array:
     """The 3x3 neighbourhood of every pixel, `[B, H, W, 9 C]`."""
@@ -24,7 +26,8 @@ def project(x: Array, kernel: Array, height: int) -> Array:
     """
     x = jax.nn.relu(x)
     if x.shape[1] == height:
-        return x @ kernel
+        return pointwise_convolution(x, kernel)
     half = kernel.shape[-1] // 2
     odd = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1::2, 1::2]
-    return jnp.concatenate([x[:, ::2, ::2] @ kernel[:, :half], odd @ kernel[:, half:]], axis=-1)
+    halves = (x[:, ::2, ::2], kernel[:, :half]), (odd, kernel[:, half:])
+    return jnp.concatenate([pointwise_convolution(*own) for own in halves], axis=-1)

@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from rafiki.supernet.depthwise import depthwise_convolution
 from rafiki.supernet.normalization import batch_norm
+from rafiki.supernet.pointwise import pointwise_convolution
 
 OPERATIONS = ("sepconv3", "sepconv5", "avgpool3", "maxpool3", "identity")
 KERNEL_SIZES = (3, 5)  # of the operations that have weights, which come first
@@ -48,7 +49,7 @@ def unpacked(size: int, channels: int, packed: Array) -> tuple[Half, Half]:
 def separable_product(x: Array, half: Half) -> Array:
     """ReLU and separable convolution, without the batch norm."""
     kernel, pointwise, _, _ = half
-    return depthwise_convolution(jax.nn.relu(x), kernel) @ pointwise
+    return pointwise_convolution(depthwise_convolution(jax.nn.relu(x), kernel), pointwise)
 
 
 def separable_convolution(size: int) -> Callable[[Array, Array], Array]:

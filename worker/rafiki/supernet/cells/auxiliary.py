@@ -17,6 +17,7 @@ from rafiki.supernet.banks import Tensors
 from rafiki.supernet.cells.shape import Shape
 from rafiki.supernet.normalization import scale_and_shift
 from rafiki.supernet.parameters import Initializer
+from rafiki.supernet.pointwise import pointwise_convolution
 
 WINDOW, STRIDE = 5, 3
 FEW, MANY = 128, 768
@@ -46,7 +47,8 @@ def auxiliary_logits(weights: Tensors, x: Array) -> Array:
     zero = np.zeros((), x.dtype)
     total = lax.reduce_window(jax.nn.relu(x), zero, lax.add, size, (1, STRIDE, STRIDE, 1), "VALID")
     x = total * np.asarray(1.0 / (size[1] * size[2]), x.dtype)
-    x = jax.nn.relu(scale_and_shift(x @ weights["auxiliary/few"], weights["auxiliary/few_norm"]))
+    x = pointwise_convolution(x, weights["auxiliary/few"])
+    x = jax.nn.relu(scale_and_shift(x, weights["auxiliary/few_norm"]))
     x = x.reshape(len(x), 1, 1, -1) @ weights["auxiliary/many"]
     x = jax.nn.relu(scale_and_shift(x, weights["auxiliary/many_norm"]))
     return jnp.mean(x, (1, 2)) @ weights["auxiliary/head"]

@@ -21,6 +21,7 @@ from rafiki.supernet.choice import put, take, write_chosen
 from rafiki.supernet.depthwise import depthwise_convolution
 from rafiki.supernet.normalization import NORM_EPSILON, batch_norm
 from rafiki.supernet.operations import KERNEL_SIZES, UNWEIGHTED
+from rafiki.supernet.pointwise import pointwise_convolution
 
 
 def running_norm(x: Array, norm: Array, statistics: Array) -> Array:
@@ -43,7 +44,7 @@ def _halves(size: int, channels: int, packed: Array) -> tuple[Array, Array, Arra
 def _trained_separable(size: int) -> Callable[[Array, Array], tuple[Array, Array]]:
     def half(x: Array, own: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         kernel, pointwise, norm = own
-        x = depthwise_convolution(jax.nn.relu(x), kernel) @ pointwise
+        x = pointwise_convolution(depthwise_convolution(jax.nn.relu(x), kernel), pointwise)
         y, mean, variance = batch_norm(x, norm[0], norm[1])
         return y, jnp.stack([mean, variance])
 
@@ -57,7 +58,7 @@ def _trained_separable(size: int) -> Callable[[Array, Array], tuple[Array, Array
 def _evaluated_separable(size: int) -> Callable[[Array, Array, Array], Array]:
     def half(x: Array, own: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
         kernel, pointwise, norm, statistics = own
-        x = depthwise_convolution(jax.nn.relu(x), kernel) @ pointwise
+        x = pointwise_convolution(depthwise_convolution(jax.nn.relu(x), kernel), pointwise)
         return running_norm(x, norm, statistics), None
 
     def evaluated_separable(x: Array, packed: Array, statistics: Array) -> Array:
@@ -262,7 +263,7 @@ def _masked(y: Array, mask: Array | None) -> Array:
 
 
 def _product(state: Array, matrix: Array) -> Array:
-    return jax.nn.relu(state) @ matrix
+    return pointwise_convolution(jax.nn.relu(state), matrix)
 
 
 def _combine(loose: Array, states: Array, outputs: Array) -> Array:

@@ -24,6 +24,7 @@ from rafiki.supernet.cells.shape import Shape
 from rafiki.supernet.cells.space import CellSpace
 from rafiki.supernet.layers import patches3, project
 from rafiki.supernet.normalization import batch_norm
+from rafiki.supernet.pointwise import pointwise_convolution
 
 # The weights of a stage that cells have parts of.
 BANKS = ("edges", "outputs", "norms")
@@ -245,7 +246,8 @@ class FixedNetwork:
             return (next_first, y, y), beside
 
         shape, rest = self.shape, []
-        before = last = norm("stem/norm", patches3(images) @ weights["stem/kernel"])
+        stem = pointwise_convolution(patches3(images), weights["stem/kernel"])
+        before = last = norm("stem/norm", stem)
         for stage, count in enumerate(shape.stages):
             names = _input_names(shape, stage)
             sources = (before, last, last)[: len(names)]

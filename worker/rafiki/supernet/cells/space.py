@@ -20,6 +20,7 @@ from rafiki.supernet.layers import patches3, project
 from rafiki.supernet.normalization import scale_and_shift
 from rafiki.supernet.operations import KERNEL_SIZES, packed_size
 from rafiki.supernet.parameters import Initializer
+from rafiki.supernet.pointwise import pointwise_convolution
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class CellSpace:
 
         shape = self.shape
         choices, loose = jnp.asarray(arch.choices), jnp.asarray(arch.loose)
-        stem = patches3(images) @ active["stem/kernel"]
+        stem = pointwise_convolution(patches3(images), active["stem/kernel"])
         before = last = scale_and_shift(stem, active["stem/norm"])
         for stage in range(len(shape.stages)):
             sources = (before, last, last)[: len(shape.stage_inputs(stage))]

@@ -23,6 +23,7 @@ from rafiki.supernet.operations import (
     separable_product,
     unpacked,
 )
+from rafiki.supernet.pointwise import pointwise_convolution
 
 INPUTS = 3
 
@@ -219,7 +220,7 @@ def _run_cells(slots: _Slots, cells: StageCells, inputs: tuple[Array, ...]) -> t
         ends, count = loose_ends(cells.loose[number])
 
         def end_product(end: Array) -> Array:
-            return jax.nn.relu(take(states, slot[end])) @ cells.outputs[number, end]
+            return _end_product(take(states, slot[end]), cells.outputs[number, end])
 
         total = lax.fori_loop(
             1, count, lambda k, total: total + end_product(ends[k]), end_product(ends[0])
@@ -240,6 +241,10 @@ def _run_cells(slots: _Slots, cells: StageCells, inputs: tuple[Array, ...]) -> t
     pending = (jnp.zeros((1, *image), dtype), jnp.zeros((1, 3, image[-1]), wide))
     states, sums, _ = lax.fori_loop(0, count, run_cell, (states, sums, pending))
     return states, sums
+
+
+def _end_product(state: Array, matrix: Array) -> Array:
+    return pointwise_convolution(jax.nn.relu(state), matrix)
 
 
 def loose_ends(loose: Array) -> tuple[Array, Array]:
@@ -282,12 +287,9 @@ def _search_stage_backward(
         ends, ends_count = loose_ends(cells.loose[number])
 
         def leave_end(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            def product(state: Array, matrix: Array) -> Array:
-                return jax.nn.relu(state) @ matrix
-
             end = ends[k]
             at, matrix = slot[end], cells.outputs[number, end]
-            grad_state, grad_output = jax.vjp(product, take(states, at), matrix)[1](grad_sum)
+            grad_state, grad_output = jax.vjp(_end_product, take(states, at), matrix)[1](grad_sum)
             return put(carry[0], take(carry[0], at) + grad_state, at), carry[1].at[number, end].set(
                 grad_output
             )

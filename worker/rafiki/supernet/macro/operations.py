@@ -20,6 +20,7 @@ from rafiki.supernet.macro.convolution import convolution
 from rafiki.supernet.normalization import NORM_EPSILON, batch_norm
 from rafiki.supernet.operations import average_pool, max_pool
 from rafiki.supernet.parameters import Initializer
+from rafiki.supernet.pointwise import pointwise_convolution
 
 OPERATIONS = ("conv3", "sepconv3", "conv5", "sepconv5", "avgpool3", "maxpool3")
 
@@ -74,7 +75,7 @@ def _enter(normalise: Normalise, x: Array, packed: Array, running: Array) -> tup
     channels = x.shape[-1]
     kernel = packed[: channels * channels].reshape(channels, channels)
     norm = packed[channels * channels :][: 2 * channels].reshape(2, channels)
-    y, moments = normalise(jax.nn.relu(x) @ kernel, norm, running)
+    y, moments = normalise(pointwise_convolution(jax.nn.relu(x), kernel), norm, running)
     return jax.nn.relu(y), moments
 
 
@@ -88,7 +89,7 @@ def _convolution(normalise: Normalise, size: int, is_separable: bool) -> Branch:
             y = depthwise_convolution(y, rest[:count].reshape(size, size, channels))
             rest = rest[count:]
             kernel = rest[: channels * channels].reshape(channels, channels)
-            y, rest = y @ kernel, rest[channels * channels :]
+            y, rest = pointwise_convolution(y, kernel), rest[channels * channels :]
         else:
             count = size * size * channels * channels
             kernel = rest[:count].reshape(size, size, channels, channels)

@@ -27,6 +27,7 @@ from rafiki.supernet.macro.operations import (
 from rafiki.supernet.macro.shape import MacroShape
 from rafiki.supernet.macro.stage import StageChoices, StageWeights, run_stage
 from rafiki.supernet.parameters import Initializer
+from rafiki.supernet.pointwise import pointwise_convolution
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class MacroSpace:
             running: Running moments, as `fresh_moments`.
         """
         moments: Tensors = {}
-        x = patches3(images) @ active["stem/kernel"]
+        x = pointwise_convolution(patches3(images), active["stem/kernel"])
         x, moments["stem"] = normalise(x, active["stem/norm"], running["stem"])
         states = x[None]
         for stage in range(len(self.shape.channels)):

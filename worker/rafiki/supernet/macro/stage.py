@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from rafiki.supernet.choice import backward_branches
 from rafiki.supernet.macro.operations import Normalise, operation_branches
+from rafiki.supernet.pointwise import pointwise_convolution
 
 
 class StageChoices(NamedTuple):
@@ -65,7 +66,7 @@ def run_stage(
 
 
 def _product(x: Array, matrix: Array) -> Array:
-    return jax.nn.relu(x) @ matrix
+    return pointwise_convolution(jax.nn.relu(x), matrix)
 
 
 def _at(array: Array, index: Array) -> Array:
