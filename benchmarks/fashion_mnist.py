@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runs[run.seed] = run
             for line in run_lines(run):
                 print(line, flush=True)
-            if flags.json is not None:  # after each: a seed takes the better part of an hour
+            if flags.json is not None:  # after each: a seed takes long
                 each = [asdict(run) for run in runs.values()]
                 content = {"settings": asdict(settings), "runs": each}
                 flags.json.write_text(json.dumps(content, indent=2) + "\n")
