@@ -13,7 +13,8 @@ and computes with those. `docs/search-spaces.md` writes one from beginning to en
 
 for images, moreover
 
-    depthwise, pointwise, normalization, operations, layers     what is computed
+    depthwise, pointwise, normalization,
+    operations, layers                              what is computed
     image_data, inputs                              data sets, normalisation
     image_supernet                                  a supernet of any space of such networks
     image_search                                what the templates of such spaces do with it

@@ -10,16 +10,15 @@ Try it without a server (about a minute):
     rafiki model test worker/rafiki/zoo/enas_cnn.py
 
 On scikit-learn's digits (1,197 training images of 8x8), with two workers on a core each,
-`rafiki demo` compiles, searches for 14 rounds and trains two networks from scratch in 2
-minutes. With `--seed` 1, 2 and 3 the network found had a test accuracy of 0.980, 0.983 and
-0.987; further runs with seed 1 gave 0.993 and 0.987, the latter in 12 minutes on a machine with
-ten times as much other work: two workers are not always equally fast. Its settings were chosen
-with these images at hand, those of the test part among them, so that such figures are a little
-optimistic.
+`rafiki demo` searches for 14 rounds and trains two networks from scratch in 70 seconds, and
+compiles in 40 more the first time. With `--seed` 1, 2 and 3 the network found had a test
+accuracy of 0.990, 0.990 and 0.983; earlier runs had from 0.980 to 0.993, as two workers are not
+always equally fast. Its settings were chosen with these images at hand, those of the test part
+among them, so that such figures are a little optimistic.
 
 On 55,000 images of Fashion-MNIST, `make bench-fashion-mnist ARGS="--images 55000 --rounds 5
---batches 40 --epochs 5 --seeds 3"` took 17 to 23 minutes per seed to networks with test
-accuracies of 0.920, 0.923 and 0.920; random ones had 0.916, 0.927 and 0.916 (docs/benchmarks.md).
+--batches 40 --epochs 5 --seeds 3"` took 14 to 22 minutes per seed to networks with test
+accuracies of 0.921, 0.919 and 0.921; random ones had 0.913, 0.927 and 0.919 (docs/benchmarks.md).
 
 Letters as in `rafiki.supernet`.
 """
