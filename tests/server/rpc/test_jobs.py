@@ -444,10 +444,11 @@ def test_studies_of_a_job_share_its_workers(
         assignment = worker.assignment()
         taken.append(assignment.trial.name.partition("/trials/")[0])
         worker.complete(assignment)
-    # They take turns, but for one that has something else to do when its turn comes.
     names = [study.name for study in created.studies]
     assert [taken.count(name) for name in names] == [10, 10]
-    assert min(taken[:10].count(name) for name in names) >= 3
+    # They take turns, but a study that is busy when its turn comes misses it: so all that is
+    # sure is that neither waits for the other's end.
+    assert set(taken[:10]) == set(names)
     assert server.ended(created.train_job.name).state == jobs_pb2.TRAIN_JOB_STATE_SUCCEEDED
 
 
