@@ -437,18 +437,15 @@ def test_studies_of_a_job_share_its_workers(
     server: RunningServer, connect: Connect, random_job: BuildJob
 ) -> None:
     spec = StudySpec(knob_config=KNOBS, advisor=RANDOM)
-    created = server.create_job(random_job(trials=10, studies=(spec, spec)))
+    created = server.create_job(random_job(trials=3, studies=(spec, spec)))
     worker = connect(server, studies=(f"{created.train_job.name}/studies/-",))
     taken = []
-    for _ in range(20):
+    for _ in range(6):
         assignment = worker.assignment()
         taken.append(assignment.trial.name.partition("/trials/")[0])
         worker.complete(assignment)
-    names = [study.name for study in created.studies]
-    assert [taken.count(name) for name in names] == [10, 10]
-    # They take turns, but a study that is busy when its turn comes misses it: so all that is
-    # sure is that neither waits for the other's end.
-    assert set(taken[:10]) == set(names)
+    assert [taken.count(study.name) for study in created.studies] == [3, 3]
+    assert taken[:4].count(created.studies[0].name) == 2
     assert server.ended(created.train_job.name).state == jobs_pb2.TRAIN_JOB_STATE_SUCCEEDED
 
 
